@@ -1,0 +1,18 @@
+# hone_dependencies: everything hone's own files may include. hone_flags: what every one of them is compiled with.
+include(${CMAKE_CURRENT_LIST_DIR}/HoneLibraries.cmake)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+
+add_library(hone_dependencies INTERFACE)
+target_link_libraries(hone_dependencies INTERFACE hone::libraries nlohmann_json::nlohmann_json CLI11::CLI11)
+
+add_library(hone_flags INTERFACE)
+target_compile_options(hone_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+if(HONE_WERROR)
+  target_compile_options(hone_flags INTERFACE -Werror)
+endif()
+if(HONE_SANITIZE)
+  target_compile_options(hone_flags INTERFACE -fsanitize=${HONE_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(hone_flags INTERFACE -fsanitize=${HONE_SANITIZE})
+endif()
+set(HoneDependencies_FOUND TRUE)

@@ -1,0 +1,278 @@
+// adapt: the ways to learn from neighbours, and one request's life.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hone/base.h"
+#include "hone/decide.h"
+#include "hone/model.h"
+#include "hone/store.h"
+
+namespace hone {
+
+// --- Scoring a text under the base ---
+
+struct ScoreOptions {
+  size_t window = 512;  // tokens the model sees at once
+  size_t stride = 256;  // window t starts at t · stride; what the window before it has scored is not counted again
+  // llama.cpp's perplexity instead: windows side by side (stride is ignored), an incomplete last one left out, and of
+  // each window only its second half counted, from token window/2 + 1 on.
+  bool second_halves = false;
+  size_t max_windows = 0;  // 0: all
+};
+
+struct TextScore {
+  size_t tokens = 0;  // that were predicted
+  size_t bytes = 0;   // of those tokens' text
+  double bits = 0;
+
+  double bits_per_byte() const { return bits / static_cast<double>(bytes); }
+  double perplexity() const;  // 2^(bits / tokens)
+};
+
+// Bits of `text` under the base. Where the model's file says that texts start with BOS, every window does.
+// Throws Error{bad_input} if the text is too short to predict a token, or window or stride do not fit;
+// Error{cancelled}.
+TextScore score(const Model& model, std::string_view text, const ScoreOptions& options, const Watch& watch = {});
+
+// Full-batch Adam (Kingma & Ba 2015) on a LoRA adapter; state starts empty and dies with the object.
+class Adam {
+ public:
+  explicit Adam(float learning_rate, float beta1 = 0.9f, float beta2 = 0.999f, float epsilon = 1e-8f);
+  // One step on every matrix that has a gradient.
+  void step(Adapter& adapter, const std::map<MatrixId, Adapter::LowRank>& gradients);
+
+ private:
+  struct Moments {
+    Matrix first, second;
+  };
+  void update(Matrix& values, const Matrix& gradient, Moments& moments) const;
+
+  float learning_rate_, beta1_, beta2_, epsilon_;
+  int steps_ = 0;
+  std::map<MatrixId, std::pair<Moments, Moments>> moments_;
+};
+
+// --- Learning from neighbours ---
+
+// Which layers learn: [first_adapted_layer, L). 0 means hone's default, the top quarter (8 of SmolLM2's 30).
+int default_first_adapted_layer(const Model& model);
+
+// The published protocol ([SaG] §2, language modelling): LoRA on every linear layer, one Adam step a neighbour, most
+// similar first, mean cross-entropy of the neighbour's tokens.
+struct PublishedOptions {
+  int first_layer = 0;
+  int rank = 4;  // on all layers about 1 % of the weights of a small model
+  float learning_rate = 1e-3f;
+  uint64_t seed = 0;
+};
+// `neighbours` are token sequences, BOS not included. Throws Error{cancelled}.
+Adapter published_protocol(const Model& model, std::span<const std::vector<Token>> neighbours,
+                           const PublishedOptions& options, const Watch& watch = {});
+
+// What was learned from a corpus at indexing, for layers [first_layer, L).
+struct CorpusStatistics {
+  struct Block {
+    std::vector<float> row, column;  // [out], [in]: the preconditioner is D[o, i] = row[o] · column[i]
+    float relative_step = 1;         // of this matrix; 0 where neighbours' gradients do not help their successors
+  };
+  int first_layer = 0;
+  std::map<MatrixId, Block> blocks;
+
+  std::vector<std::byte> serialize() const;
+  static CorpusStatistics deserialize(std::span<const std::byte> bytes);  // throws Error{corrupt}
+};
+
+struct LearnOptions {
+  int first_layer = -1;  // −1: default_first_adapted_layer
+  size_t preconditioner_chunks = 24;
+  size_t pairs = 24;  // of a chunk and its successor
+  size_t neighbours = 10;
+  uint64_t gradient_budget = 2ull << 30;
+  uint64_t seed = 0;
+};
+// Factored second moments of chunk gradients (Adafactor form, Shazeer & Stern 2018) and relative step sizes
+// η_b ∝ mean ⟨g_successor, Δ_b⟩ / mean ‖Δ_b‖²_Fisher over pairs, Δ_b from the chunk's neighbours in other files.
+// Saves them in the store (opened with Store::create) and returns them.
+CorpusStatistics learn_statistics(const Model& model, Store& store, const LearnOptions& options,
+                                  const Watch& watch = {});
+// first_layer −1 means default_first_adapted_layer, here and below.
+bool has_statistics(const Model& model, const Store& store, int first_layer);
+// Throws Error{not_found} that says to run `hone index` if the store holds none for these layers.
+CorpusStatistics load_statistics(const Model& model, const Store& store, int first_layer);
+
+// Computes and keeps the gradient rows of all chunks that have none, as far as the budget goes. Returns how many.
+size_t store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
+                       uint64_t gradient_budget, const Watch& watch = {});
+
+// ΔW = −relative_step · mean over neighbours of G / D at the base weights; the step size η scales it later. Gradient
+// rows come from the store where it keeps them and are computed and kept otherwise. `computed`, if given, counts those.
+Adapter neighbour_direction(const Model& model, const Store& store, const CorpusStatistics& statistics,
+                            std::span<const Chunk> neighbours, uint64_t gradient_budget, const Watch& watch = {},
+                            size_t* computed = nullptr);
+// The same from the gradient of the mean loss on `tokens` (dynamic evaluation, Krause et al. 2018; one step).
+Adapter prompt_direction(const Model& model, const CorpusStatistics& statistics, std::span<const Token> tokens,
+                         const CancelToken& cancel = {});
+
+// --- One request ---
+
+// What a request may do. An expert is (context, direction, step size); the mixture of all of them answers.
+struct SessionOptions {
+  size_t neighbours = 10;         // whose gradients make the neighbour direction
+  size_t context_neighbours = 3;  // that are read as text before the prompt, nearest last
+  std::vector<float> neighbour_steps = {1e-4f, 3e-4f, 6e-4f};
+  std::vector<float> prompt_steps = {1e-4f, 3e-4f};   // along the prompt's own gradient
+  std::vector<float> context_steps = {1e-4f, 3e-4f};  // neighbour direction, reading the retrieved context
+  int first_layer = -1;                               // −1: default_first_adapted_layer
+  decide::Sharing sharing = decide::Sharing::fixed_share;
+  double floor = 0.02;             // every token keeps floor × the base's probability
+  size_t block_tokens = 128;       // of the prompt; a block is judged by what earlier blocks made
+  bool learn_from_answer = false;  // generated tokens move the weights too
+  uint64_t gradient_budget = 2ull << 30;
+};
+
+struct SamplingOptions {
+  size_t max_tokens = 64;
+  float temperature = 0;  // 0: greedy
+  size_t top_k = 0;       // 0: all
+  float top_p = 1;        // 1: all
+  uint64_t seed = 0;
+  std::vector<std::string> stop;  // the answer ends before the first of these, also where it spans tokens
+};
+
+// Seconds per stage, in the order in which the stages ran first.
+using StageSeconds = std::vector<std::pair<std::string, double>>;
+
+struct ExpertWeight {
+  std::string name;
+  double prior = 0;
+  double weight = 0;
+};
+
+// What was decided, and what it rests on.
+struct Report {
+  struct Source {
+    std::string path;
+    int ordinal = 0;
+    double score = 0;
+    bool in_context = false;
+  };
+  std::vector<Source> neighbours;     // of the whole prompt
+  std::vector<ExpertWeight> experts;  // weights that the answer was made with
+  size_t evidence_tokens = 0;         // prompt tokens that moved the weights
+  double floor = 0;
+  double bound_bits = 0;             // the evidence tokens' code is longer than the base's by at most this
+  double evidence_base_bits = 0;     // of the evidence tokens under the base
+  double evidence_mixture_bits = 0;  // and under the mixture
+  size_t gradients_computed = 0;     // not found in the store
+  StageSeconds seconds;
+  std::string protocol = "complete";
+  std::string base_hash;
+  std::string note;  // "" or why adapting was not possible, e.g. no neighbour found
+};
+
+struct Completion {
+  std::string text;
+  std::vector<Token> tokens;
+  bool stopped = false;  // by a stop string or an end-of-generation token, not by max_tokens
+  double seconds_to_first_token = 0;
+  double tokens_per_second = 0;
+  Report report;
+};
+
+// One request's life: prompt → tokens → neighbours → directions → mixture → answer. Everything it learns is its own and
+// dies with it; model and store are only read. One thread at a time.
+class Session {
+ public:
+  // `store` may be nullptr: then only the prompt itself teaches. Throws Error{not_found} if the store holds no
+  // statistics for the layers.
+  Session(std::shared_ptr<const Model> model, const Store* store, SessionOptions options = {});
+  ~Session();
+
+  // Continues `prompt` (tokens as the model reads them, BOS not included). `stream`, if given, gets the text piece by
+  // piece, whole UTF-8 characters, nothing of a stop string. Throws Error{bad_input} if prompt, retrieved context and
+  // answer do not fit the model's context or the prompt is empty; Error{cancelled}.
+  Completion complete(std::span<const Token> prompt, const SamplingOptions& sampling, const Watch& watch = {},
+                      const std::function<void(std::string_view)>& stream = {});
+
+  // −log p of every token of `continuation` under the mixture that `complete` would answer `prompt` with, natural
+  // logarithm, and under the base.
+  struct Scored {
+    std::vector<double> mixture, base;
+    Report report;
+  };
+  Scored score_continuation(std::span<const Token> prompt, std::span<const Token> continuation, const Watch& watch = {},
+                            const std::function<bool(const Chunk&)>& admits = {});
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// The base alone, with the same sampling.
+Completion complete_with_base(const Model& model, std::span<const Token> prompt, const SamplingOptions& sampling,
+                              const Watch& watch = {}, const std::function<void(std::string_view)>& stream = {});
+
+// --- Evaluation: would adapting have helped, and by how much? ---
+
+enum class Protocol {
+  continuation,  // "continue": retrieval sees the prefix only, the continuation is scored
+  score,         // as published: retrieve with the text, adapt, score the same text
+  complete,      // what Session::complete does, scored on the continuation
+};
+
+struct EvaluationOptions {
+  Protocol protocol = Protocol::continuation;
+  size_t offset = 600;
+  size_t prefix = 256;
+  size_t continuation = 256;
+  size_t windows = 1;  // per file
+  SessionOptions session;
+  PublishedOptions published{.first_layer = -1};  // −1: all layers in protocol score, else the session's first layer
+  size_t published_neighbours = 10;
+  bool run_published = true;
+  double duplicate_share = 0.05;  // of the scored text's 13-grams: more is a near-duplicate
+  float one_step = 3e-4f;
+};
+
+struct EvaluationRow {
+  std::string name;
+  std::string settings;
+  std::vector<double> bits;  // per window
+  double bpb = 0;
+  decide::Interval gain;  // of 1 − bits/base_bits
+  double gain_median = 0;
+  double gain_corpus = 0;    // 1 − Σ bits / Σ base bits
+  size_t worse = 0;          // windows with more bits than the base
+  double harm_bits_max = 0;  // most bits lost in a window, 0 if none
+  double bound_bits = -1;    // −1: this row has no bound
+  StageSeconds seconds;      // mean per window
+};
+
+struct EvaluationTable {
+  std::string neighbours;  // "all" or "without near-duplicates"
+  size_t removed = 0;      // neighbours that were near-duplicates
+  std::vector<EvaluationRow> rows;
+  decide::Interval with_context_minus_context_only;  // of the gains, paired
+};
+
+struct Evaluation {
+  std::string protocol;
+  size_t windows = 0;
+  size_t tokens = 0;                 // scored
+  std::vector<std::string> skipped;  // files too short for a window, with the reason
+  std::vector<EvaluationTable> tables;
+};
+
+// Throws Error{bad_input} if no file is long enough, Error{not_found, io, cancelled}.
+Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
+                    const std::vector<std::filesystem::path>& files, const EvaluationOptions& options,
+                    const Watch& watch = {});
+
+}  // namespace hone

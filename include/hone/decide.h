@@ -1,0 +1,70 @@
+// decide: pure mathematics; no model, no files. Today: the no-harm mixture.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "hone/base.h"
+
+namespace hone::decide {
+
+// How mixture weights move after each token.
+enum class Sharing {
+  bayes,  // w_j(t) ∝ w_j Π_{u<t} p_j(x_u | x_<u)
+  fixed_share,  // then w ← (1 − α_t)·posterior + α_t·prior with α_t = 1/(t + 1), t = 1, 2, … (Herbster & Warmuth 1998)
+};
+
+// The no-harm mixture of experts: predicts with p(x_t) = Σ_j w_j(t) p_j(x_t), weights moved by evidence.
+// Expert 0 is the base. For EVERY text, whatever the experts say, −log2 p(x) ≤ −log2 p_0(x) + bound_bits(t).
+// One object belongs to one request; not thread-safe.
+class Mixture {
+ public:
+  // `prior` [experts] is positive and sums to 1 (to 1e-9); prior[0] belongs to the base.
+  // `floor` in [0, 1): weights used for predicting are floor·e_0 + (1 − floor)·w, so that every single prediction keeps
+  // at least floor × the base's probability. Throws Error{bad_input}.
+  Mixture(std::vector<double> prior, Sharing sharing, double floor = 0);
+
+  // The weights [experts] that the next prediction uses: the floor is applied, they sum to 1.
+  std::vector<double> weights() const;
+
+  // log p(x_t) of the mixture, natural logarithm; log_probs[j] = log p_j(x_t) with finite log_probs[0].
+  // An expert that says NaN, +inf or a positive log-probability counts as probability 0 for that token; −inf is
+  // allowed.
+  double log_prob(std::span<const double> log_probs) const;
+
+  // log_prob(log_probs), then moves the weights by this token's evidence.
+  double update(std::span<const double> log_probs);
+
+  size_t experts() const;
+  size_t updates() const;  // t: tokens seen so far
+
+  // Bits that the mixture's text of `tokens` tokens can be longer than the base's, at most, for every text.
+  // B = log2(1/w_0) for Bayes, plus Σ_{t=1}^{tokens−1} −log2(1 − α_t(1 − w_0)) for fixed share; with a floor,
+  // −n·log2(floor + (1 − floor)·2^(−B/n)) for n tokens, at most (1 − floor)·B and n·log2(1/floor).
+  // Proofs: docs/mixture.md. O(tokens).
+  double bound_bits(size_t tokens) const;
+  // The same against expert j; a floor adds tokens·log2(1/(1 − floor)) for j ≠ 0.
+  double bound_bits(size_t tokens, size_t expert) const;
+
+ private:
+  std::vector<double> prior_;
+  std::vector<double> log_weights_;
+  Sharing sharing_;
+  double floor_;
+  size_t updates_ = 0;
+};
+
+// The mean of `values` and the 2.5 % and 97.5 % quantiles of its bootstrap distribution.
+struct Interval {
+  double mean = 0;
+  double low = 0;
+  double high = 0;
+};
+
+// Percentile bootstrap of the mean: `draws` resamples with replacement from the stream (seed, "bootstrap").
+// Pass differences of pairs for a paired interval. Throws Error{bad_input} if values is empty.
+Interval bootstrap_mean(std::span<const double> values, uint64_t seed = 0, size_t draws = 10000);
+double median(std::vector<double> values);
+
+}  // namespace hone::decide

@@ -1,0 +1,226 @@
+// model: a transformer whose weights never change, its forward and backward pass, and what a request may add to it.
+#pragma once
+
+#include <array>
+#include <compare>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hone/base.h"
+#include "hone/tokenizer.h"
+
+namespace hone {
+
+// The linear layers of a transformer block, in the order in which a token meets them.
+enum class MatrixKind : int { q, k, v, o, gate, up, down };
+constexpr int matrix_kinds = 7;
+std::string_view name(MatrixKind kind);  // "q", ..., "down"
+
+// One adapted matrix, written L27.v.
+struct MatrixId {
+  int layer = 0;
+  MatrixKind kind = MatrixKind::q;
+  auto operator<=>(const MatrixId&) const = default;
+};
+std::string name(MatrixId id);
+
+// How the frozen products are computed. Adapters are fp32 always.
+enum class Precision {
+  fp32,  // the reference
+  int8,  // weights int8 with a scale per output row, activations uint8 with a scale per token
+};
+
+struct ModelConfig {
+  std::string architecture;  // "llama", "qwen2" or "gemma3"
+  std::string name;
+  int layers = 0;    // L
+  int width = 0;     // D
+  int heads = 0;     // H
+  int kv_heads = 0;  // K, divides H
+  int head_dim = 0;
+  int ffn_width = 0;
+  int vocabulary = 0;  // V
+  int context = 0;     // tokens the model was trained for
+};
+
+class Model;
+
+// What one request has learned: additions to linear layers, y = W x + step · (ΔW x + B A x). Belongs to the request and
+// dies with it. Moves; copying is spelled copy().
+class Adapter {
+ public:
+  struct LowRank {
+    Matrix a;  // [rank, in]
+    Matrix b;  // [out, rank]
+  };
+  std::map<MatrixId, Matrix> dense;      // ΔW [out, in]
+  std::map<MatrixId, LowRank> low_rank;  // LoRA (Hu et al. 2021), no extra scale
+
+  // LoRA on all seven matrices of layers [first_layer, L): A ~ N(0, 1/in) from the stream (seed, "lora"), B = 0.
+  static Adapter lora(const Model& model, int first_layer, int rank, uint64_t seed = 0);
+  Adapter copy() const;
+  // The lowest layer that has an addition; `none` if there is no addition at all.
+  int first_layer(int none) const;
+};
+
+// Keys and values of the tokens that one sequence has read, for layers [first_layer, last_layer). Moves.
+class KvCache {
+ public:
+  KvCache(const Model& model, int first_layer, int last_layer);
+  KvCache(KvCache&&) = default;
+  KvCache& operator=(KvCache&&) = default;
+  KvCache copy() const;
+  size_t length() const;         // tokens read so far
+  void truncate(size_t length);  // forget all tokens from `length` on
+
+ private:
+  friend class Model;
+  struct Layer {
+    std::vector<float> keys;    // [length, K · head_dim], rotated
+    std::vector<float> values;  // [length, K · head_dim]
+  };
+  KvCache() = default;
+  std::vector<Layer> layers_;
+  int first_layer_ = 0;
+  size_t width_ = 0;  // K · head_dim
+};
+
+// One text of a batch. With a cache, its tokens follow the cache's and are added to it.
+struct Sequence {
+  std::span<const Token> tokens;
+  const Adapter* adapter = nullptr;  // nullptr: the base
+  float step = 1;                    // scales the adapter
+  KvCache* cache = nullptr;
+};
+
+// Activations that a backward pass needs: of layers [first_layer, L) for one batch. Filled by Model::forward.
+// The adapters of the batch must stay unchanged until the backward pass is done.
+class Tape {
+ public:
+  size_t bytes() const;
+
+ private:
+  friend class Model;
+  struct Layer {
+    Matrix input;             // [P, D] residual stream before attention
+    Matrix q, k, v;           // [P, H·head_dim], [P, K·head_dim] ×2, before q/k norm and rotation
+    Matrix attention;         // [P, H·head_dim] before the output matrix
+    Matrix log_normalizer;    // [P, H] log Σ exp of attention scores
+    Matrix attention_output;  // [P, D] after the output matrix; only with a norm after it (gemma3)
+    Matrix middle;            // [P, D] residual stream before the feed-forward block
+    Matrix gate, up;          // [P, ffn_width]
+    Matrix ffn_output;        // [P, D] after the down matrix; only with a norm after it (gemma3)
+  };
+  std::vector<Layer> layers_;
+  std::vector<Sequence> sequences_;
+  int first_layer_ = 0;
+};
+
+// What a backward pass offers for one linear layer: gradients of the loss w.r.t. its outputs, beside its inputs.
+// The layer's weight gradient is Σ_q output_gradients[q]ᵀ inputs[input_row(q)].
+struct LinearGradient {
+  MatrixId id;
+  ConstMatrixView inputs;                  // [P, in]
+  ConstMatrixView output_gradients;        // [Q, out]
+  std::span<const size_t> input_rows;      // [Q] activation row of each gradient row; empty: row q belongs to input q
+  std::span<const size_t> sequence_start;  // [B + 1] gradient rows of sequence b are [start[b], start[b+1])
+};
+
+// Reads one backward pass. Several sinks can read the same pass.
+class GradientSink {
+ public:
+  virtual ~GradientSink() = default;
+  // Called once for each linear layer, from the top layer down. The views are valid during the call only.
+  virtual void accept(const LinearGradient& gradient) = 0;
+};
+
+// Sums ∂loss/∂A and ∂loss/∂B of a LoRA adapter over all sequences of the batch (step = 1).
+class LoraSink : public GradientSink {
+ public:
+  explicit LoraSink(const Adapter& adapter);  // must outlive the sink
+  void accept(const LinearGradient& gradient) override;
+  const std::map<MatrixId, Adapter::LowRank>& gradients() const { return gradients_; }
+
+ private:
+  const Adapter& adapter_;
+  std::map<MatrixId, Adapter::LowRank> gradients_;
+};
+
+// Sums weight gradients ∂loss/∂W [out, in] over all sequences of the batch.
+class WeightGradientSink : public GradientSink {
+ public:
+  void accept(const LinearGradient& gradient) override;
+  const std::map<MatrixId, Matrix>& gradients() const { return gradients_; }
+  std::map<MatrixId, Matrix> take() { return std::move(gradients_); }
+
+ private:
+  std::map<MatrixId, Matrix> gradients_;
+};
+
+struct ModelOptions {
+  Precision precision = Precision::fp32;
+};
+
+// A language model read from a GGUF file. Immutable and shared by all requests: the weights are read-only memory.
+// Methods are const and keep no state; kernels use the one thread pool, so one thread calls them at a time.
+class Model {
+ public:
+  // Architectures llama, qwen2 and gemma3. Throws Error{not_found, corrupt, unsupported} naming file and field.
+  static std::shared_ptr<const Model> open(const std::filesystem::path& gguf, const ModelOptions& options = {});
+  ~Model();
+
+  const ModelConfig& config() const;
+  const Tokenizer& tokenizer() const;
+  const std::string& name() const { return config().name; }
+  Precision precision() const;
+  // 32 hex digits of the file's bytes: the same file gives the same hash, whatever the precision.
+  const std::string& base_hash() const;
+  // Hash of the weights in memory, computed now. Equal before and after anything.
+  std::string hash_weights() const;
+  // The read-only memory that holds the weights; writing to it faults.
+  std::span<const std::byte> weights() const;
+  // [out, in] of an adapted matrix.
+  std::pair<size_t, size_t> shape(MatrixId id) const;
+
+  // BOS if the file says that texts start with it, then the tokens of `text`.
+  std::vector<Token> encode(std::string_view text, bool special = false) const;
+
+  // Packed ragged batch: the rows of all sequences one after the other, P rows in all. A row's result does not depend,
+  // to the last bit, on what else is in the batch, nor on how a sequence is cut into calls by a cache.
+  // Token embeddings [P, D]. Throws Error{bad_input} for an id outside the vocabulary.
+  Matrix embed(std::span<const Sequence> batch) const;
+  // The residual stream `x` [P, D] through layers [first, last). With a tape (no caches then) activations are kept for
+  // backward. Adapters with additions below `first` are not seen. Throws Error{bad_input} if a sequence exceeds
+  // config().context, Error{cancelled}.
+  Matrix forward(std::span<const Sequence> batch, int first, int last, Matrix x, Tape* tape = nullptr,
+                 const CancelToken& cancel = {}) const;
+  // All layers: forward(batch, 0, L, embed(batch)).
+  Matrix forward(std::span<const Sequence> batch) const;
+
+  // Logits [R, V] of rows of the last layer's output [R, D].
+  Matrix logits(ConstMatrixView hidden) const;
+  // −log p(targets[r]) for each row, natural logarithm; logits are never held for more than a few rows.
+  std::vector<float> losses(ConstMatrixView hidden, std::span<const Token> targets) const;
+  // The same, and ∂/∂hidden of Σ_r weights[r] · loss_r, written to d_hidden [R, D].
+  std::vector<float> losses_with_gradient(ConstMatrixView hidden, std::span<const Token> targets,
+                                          std::span<const float> weights, MatrixView d_hidden) const;
+  // ∂/∂hidden [R, D] of any readout, given its gradient w.r.t. the logits [R, V].
+  Matrix head_backward(ConstMatrixView hidden, ConstMatrixView d_logits) const;
+
+  // Walks the tape from the top, with d_hidden [P, D] = ∂loss/∂(last layer's output), and offers every linear layer to
+  // every sink. Nothing is computed below the tape's first layer. Throws Error{cancelled}.
+  void backward(const Tape& tape, Matrix d_hidden, std::span<GradientSink* const> sinks,
+                const CancelToken& cancel = {}) const;
+
+ private:
+  struct Impl;
+  explicit Model(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+  friend class KvCache;
+};
+
+}  // namespace hone

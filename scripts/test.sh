@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# ./dev test [--all]. Read by ./dev, not run.
+
+run_tests() {
+  local start=$SECONDS preset=release
+  if [[ ${1-} == --all ]]; then
+    need_packages build peers goldens
+    preset=all
+  fi
+  build
+  step "model smollm2" build/hone model get smollm2
+  [[ $preset != all ]] || step "model gemma3" build/hone model get gemma3
+  step "tests" ctest_preset $preset build
+  [[ $preset != all ]] || run_other_tests
+  say "$(closing_line build)"
+  echo "-- ./dev test${1:+ $1}: $(duration $((SECONDS - start)))"
+}
+
+run_other_tests() {
+  step "installed package" tests/install/run.sh build
+  step "goldens made afresh" tests/golden/check.sh
+  need_venv tests/peers/requirements.txt --no-deps
+  step "tokenizer peers" .venv/bin/python tests/peers/tokenizer_peer.py build/tests/tokenize_lines
+  local sanitizer
+  for sanitizer in asan tsan; do
+    build_preset $sanitizer
+    step "tests under $sanitizer" ctest_preset $sanitizer build-$sanitizer
+  done
+}
+
+# ctest_preset PRESET BUILD_DIR; no tests at all is a failure (noTestsAction in the preset).
+ctest_preset() {
+  ctest --preset "$1" 2>&1 | tee "$2/ctest.log"
+}
+
+# "100% tests passed, 0 tests failed out of 240 (3 skipped)"
+closing_line() {
+  local skipped
+  skipped=$(grep -c '\*\*\*Skipped' "$1/ctest.log" || true)
+  grep 'tests passed' "$1/ctest.log" | sed "s/\$/ ($skipped skipped)/"
+}

@@ -1,0 +1,362 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <set>
+
+#include "adapt/lesson.h"
+#include "adapt/stopwatch.h"
+#include "base/files.h"
+
+namespace hone {
+namespace {
+
+// A stretch of a file: retrieval sees `prefix`, `continuation` is scored.
+struct Window {
+  std::filesystem::path file;
+  std::vector<Token> prefix, continuation;
+};
+
+constexpr size_t gram_length = 13;
+
+std::set<std::vector<Token>> grams(std::span<const Token> tokens) {
+  std::set<std::vector<Token>> result;
+  for (size_t i = 0; i + gram_length <= tokens.size(); ++i)
+    result.emplace(tokens.begin() + static_cast<ptrdiff_t>(i),
+                   tokens.begin() + static_cast<ptrdiff_t>(i + gram_length));
+  return result;
+}
+
+// Share of `scored` that also stands in the chunk.
+double overlap(const std::set<std::vector<Token>>& scored, const Chunk& chunk) {
+  if (scored.empty()) return 0;
+  size_t shared = 0;
+  for (const std::vector<Token>& gram : grams(chunk.tokens)) shared += scored.count(gram);
+  return static_cast<double>(shared) / static_cast<double>(scored.size());
+}
+
+std::string resolved(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const std::filesystem::path result = std::filesystem::weakly_canonical(path, ignored);
+  return ignored ? path.string() : result.string();
+}
+
+std::vector<Window> cut_windows(const Model& model, const std::vector<std::filesystem::path>& files,
+                                const EvaluationOptions& options, std::vector<std::string>& skipped) {
+  std::vector<Window> windows;
+  const size_t length = options.prefix + options.continuation;
+  for (const std::filesystem::path& file : files) {
+    const std::vector<Token> tokens = model.tokenizer().encode(read_file(file));
+    if (tokens.size() < options.offset + length) {
+      skipped.push_back(
+          fmt::format("{}: {} tokens, a window ends at {}", file.string(), tokens.size(), options.offset + length));
+      continue;
+    }
+    for (size_t w = 0; w < options.windows; ++w) {
+      const size_t begin = options.offset + w * length;
+      if (begin + length > tokens.size()) break;
+      const auto at = tokens.begin() + static_cast<ptrdiff_t>(begin);
+      const auto middle = at + static_cast<ptrdiff_t>(options.prefix);
+      windows.push_back({file, {at, middle}, {middle, at + static_cast<ptrdiff_t>(length)}});
+    }
+  }
+  return windows;
+}
+
+double bits(std::span<const float> losses) {
+  double total = 0;
+  for (const float loss : losses) total += loss / std::numbers::ln2;
+  return total;
+}
+
+// The mixture of the chosen experts over a window, given every expert's losses [experts, tokens].
+double mixture_bits(const Matrix& losses, const std::vector<size_t>& chosen, const std::vector<double>& prior,
+                    decide::Sharing sharing) {
+  decide::Mixture mixture(prior, sharing);
+  std::vector<double> log_probs(chosen.size());
+  double total = 0;
+  for (size_t t = 0; t < losses.cols(); ++t) {
+    for (size_t j = 0; j < chosen.size(); ++j) log_probs[j] = std::min(0.0f, -losses.row(chosen[j])[t]);
+    total -= mixture.update(log_probs) / std::numbers::ln2;
+  }
+  return total;
+}
+
+// Experts by how they are made, as indices into a panel.
+struct Families {
+  std::vector<size_t> neighbour_steps, prompt_steps, context, context_steps;
+
+  explicit Families(const std::vector<Expert>& experts) {
+    for (size_t e = 1; e < experts.size(); ++e) {
+      const std::string& name = experts[e].name;
+      (name.starts_with("neighbours") ? neighbour_steps
+       : name.starts_with("prompt")   ? prompt_steps
+       : name == "context"            ? context
+                                      : context_steps)
+          .push_back(e);
+    }
+  }
+};
+
+// The row of that name, added at the end if the table has none.
+EvaluationRow& row_of(EvaluationTable& table, const std::string& name, const std::string& settings) {
+  for (EvaluationRow& existing : table.rows)
+    if (existing.name == name) return existing;
+  EvaluationRow& added = table.rows.emplace_back();
+  added.name = name;
+  added.settings = settings;
+  return added;
+}
+
+class Evaluator {
+ public:
+  Evaluator(std::shared_ptr<const Model> model, const Store& store, const EvaluationOptions& options)
+      : model_(std::move(model)),
+        store_(store),
+        options_(options),
+        first_layer_(options.session.first_layer < 0 ? default_first_adapted_layer(*model_)
+                                                     : options.session.first_layer),
+        statistics_(load_statistics(*model_, store, first_layer_)) {
+    options_.session.first_layer = first_layer_;
+    if (options_.published.first_layer < 0)
+      options_.published.first_layer = options_.protocol == Protocol::score ? 0 : first_layer_;
+  }
+
+  // One window with the neighbours that `admits` accepts, added to the table's rows.
+  void run(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
+           const Watch& watch) {
+    if (options_.protocol == Protocol::complete)
+      as_completed(window, admits, table, watch);
+    else
+      as_scored(window, admits, table, watch);
+  }
+
+  const std::vector<double>& window_bytes() const { return window_bytes_; }
+  void add_bytes(const Window& window) {
+    double bytes = 0;
+    for (const Token token : window.continuation) bytes += static_cast<double>(model_->tokenizer().piece(token).size());
+    window_bytes_.push_back(bytes);
+  }
+
+ private:
+  void as_completed(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
+                    const Watch& watch) {
+    Session session(model_, &store_, options_.session);
+    const Session::Scored scored = session.score_continuation(window.prefix, window.continuation, watch, admits);
+    const auto total = [](const std::vector<double>& losses) {
+      double sum = 0;
+      for (const double loss : losses) sum += loss / std::numbers::ln2;
+      return sum;
+    };
+    row_of(table, "base", "no adaptation").bits.push_back(total(scored.base));
+    EvaluationRow& complete =
+        row_of(table, "complete", fmt::format("weights from the prompt, floor {:g}", options_.session.floor));
+    complete.bits.push_back(total(scored.mixture));
+    complete.bound_bits = static_cast<double>(window.continuation.size()) * std::log2(1 / options_.session.floor);
+    for (const auto& [stage, seconds] : scored.report.seconds) seconds_of(complete.seconds, stage) += seconds;
+  }
+
+  void as_scored(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
+                 const Watch& watch) {
+    const bool published_setting = options_.protocol == Protocol::score;
+    const SessionOptions& session = options_.session;
+    const Teacher teacher{*model_, &store_, statistics_, session};
+    StageSeconds seconds;
+    Lesson lesson;
+    {
+      const Stopwatch stopwatch(seconds, "retrieve");
+      teacher.find_neighbours(model_->tokenizer().decode(published_setting ? window.continuation : window.prefix),
+                              admits, lesson);
+    }
+    {
+      const Stopwatch stopwatch(seconds, "gradients");
+      teacher.learn_from_neighbours(lesson, {.progress = {}, .cancel = watch.cancel});
+      if (!published_setting) teacher.learn_from_prompt(window.prefix, lesson, watch.cancel);
+    }
+    std::vector<Token> text = window.prefix;
+    text.insert(text.end(), window.continuation.begin(), window.continuation.end());
+    const size_t first_scored = window.prefix.size();
+    Matrix losses;
+    std::vector<Expert> experts;
+    {
+      const Stopwatch stopwatch(seconds, "experts");
+      ExpertPanel panel(*model_, first_layer_, watch.cancel);
+      add_experts(lesson, session, panel);
+      losses = panel.read(text, first_scored);
+      experts = panel.experts();
+    }
+    const Families families(experts);
+    const size_t tokens = window.continuation.size();
+
+    row_of(table, "base", "no adaptation").bits.push_back(bits(losses.row(0)));
+    if (session.context_neighbours > 0)
+      row_of(table, "in-context", fmt::format("{} neighbours, nearest last", session.context_neighbours))
+          .bits.push_back(bits(losses.row(families.context.empty() ? 0 : families.context.front())));
+    if (options_.run_published) add_published(window, text, lesson, table, watch);
+
+    const auto single =
+        std::ranges::find_if(families.neighbour_steps, [&](size_t e) { return experts[e].step == options_.one_step; });
+    if (std::ranges::find(session.neighbour_steps, options_.one_step) != session.neighbour_steps.end())
+      row_of(table, "one-step",
+             fmt::format("{} neighbours, step {:g}, layers {}-{}", session.neighbours, options_.one_step, first_layer_,
+                         model_->config().layers - 1))
+          .bits.push_back(bits(losses.row(single == families.neighbour_steps.end() ? 0 : *single)));
+
+    const auto mixture = [&](const std::string& name, const std::string& settings,
+                             const std::vector<std::pair<std::vector<size_t>, double>>& parts) {
+      std::vector<size_t> chosen;
+      std::vector<double> prior;
+      double total = 0;
+      for (const auto& [indices, mass] : parts)
+        if (!indices.empty()) total += mass;
+      for (const auto& [indices, mass] : parts)
+        for (const size_t e : indices) {
+          chosen.push_back(e);
+          prior.push_back(mass / total / static_cast<double>(indices.size()));
+        }
+      EvaluationRow& to = row_of(table, name, settings);
+      to.bits.push_back(mixture_bits(losses, chosen, prior, session.sharing));
+      to.bound_bits = std::max(to.bound_bits, decide::Mixture(prior, session.sharing).bound_bits(tokens));
+    };
+    std::vector<size_t> steps = families.neighbour_steps;
+    steps.insert(steps.end(), families.prompt_steps.begin(), families.prompt_steps.end());
+    const std::string sharing = session.sharing == decide::Sharing::bayes ? "Bayes" : "fixed share 1/(t+1)";
+    mixture("mixture", fmt::format("base + {} steps, {}", steps.size(), sharing), {{{0}, .5}, {steps, .5}});
+    mixture("mixture-context-only", fmt::format("base + in-context, {}", sharing), {{{0}, .5}, {families.context, .5}});
+    mixture("mixture-with-context", fmt::format("all {} experts, {}", experts.size(), sharing),
+            {{{0}, .4}, {families.context, .2}, {steps, .2}, {families.context_steps, .2}});
+    EvaluationRow& all = table.rows.back();
+    for (const auto& [stage, value] : seconds) seconds_of(all.seconds, stage) += value;
+  }
+
+  void add_published(const Window& window, std::span<const Token> text, const Lesson& lesson, EvaluationTable& table,
+                     const Watch& watch) {
+    const PublishedOptions& published = options_.published;
+    EvaluationRow& to = row_of(table, "published",
+                               fmt::format("LoRA rank {}, layers {}-{}, Adam {:g}, {} neighbours, one step each",
+                                           published.rank, published.first_layer, model_->config().layers - 1,
+                                           published.learning_rate, options_.published_neighbours));
+    const Stopwatch stopwatch(to.seconds, "adapt and score");
+    std::vector<std::vector<Token>> neighbours;
+    for (const Chunk& chunk : lesson.neighbours)
+      if (neighbours.size() < options_.published_neighbours) neighbours.push_back(chunk.tokens);
+    const Adapter adapter =
+        published_protocol(*model_, neighbours, published, {.progress = {}, .cancel = watch.cancel});
+    ExpertPanel panel(*model_, published.first_layer, watch.cancel);
+    const size_t plain = panel.add_context({});
+    panel.add_expert({"published", plain, &adapter, 1, 1});
+    to.bits.push_back(bits(panel.read(text, window.prefix.size()).row(0)));
+  }
+
+  std::shared_ptr<const Model> model_;
+  const Store& store_;
+  EvaluationOptions options_;
+  int first_layer_;
+  CorpusStatistics statistics_;
+  std::vector<double> window_bytes_;
+};
+
+void summarize(EvaluationTable& table, const std::vector<double>& window_bytes) {
+  const std::vector<double> base = table.rows.front().bits;
+  double bytes = 0, base_total = 0;
+  for (const double b : window_bytes) bytes += b;
+  for (const double b : base) base_total += b;
+  const auto gains = [&](const EvaluationRow& row) {
+    std::vector<double> result;
+    for (size_t w = 0; w < base.size(); ++w) result.push_back(1 - row.bits[w] / base[w]);
+    return result;
+  };
+  const EvaluationRow *with_context = nullptr, *context_only = nullptr;
+  for (EvaluationRow& row : table.rows) {
+    const std::vector<double> gain = gains(row);
+    double total = 0;
+    for (size_t w = 0; w < base.size(); ++w) {
+      total += row.bits[w];
+      if (row.bits[w] > base[w]) ++row.worse;
+      row.harm_bits_max = std::max(row.harm_bits_max, row.bits[w] - base[w]);
+    }
+    row.bpb = total / bytes;
+    row.gain = decide::bootstrap_mean(gain);
+    row.gain_median = decide::median(gain);
+    row.gain_corpus = 1 - total / base_total;
+    for (auto& [stage, seconds] : row.seconds) seconds /= static_cast<double>(base.size());
+    if (row.name == "mixture-with-context") with_context = &row;
+    if (row.name == "mixture-context-only") context_only = &row;
+  }
+  if (!with_context || !context_only) return;
+  std::vector<double> difference = gains(*with_context);
+  const std::vector<double> other = gains(*context_only);
+  for (size_t w = 0; w < difference.size(); ++w) difference[w] -= other[w];
+  table.with_context_minus_context_only = decide::bootstrap_mean(difference);
+}
+
+}  // namespace
+
+Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
+                    const std::vector<std::filesystem::path>& files, const EvaluationOptions& options,
+                    const Watch& watch) {
+  EvaluationOptions checked = options;
+  if (checked.protocol == Protocol::score) {
+    checked.continuation += checked.prefix;
+    checked.prefix = 0;
+  }
+  if (checked.continuation < 2 || (checked.protocol != Protocol::score && checked.prefix < 2) || checked.windows < 1)
+    throw Error(ErrorCode::bad_input, "prefix and continuation need at least 2 tokens each, windows at least 1");
+
+  Evaluation result;
+  result.protocol = checked.protocol == Protocol::score      ? "score"
+                    : checked.protocol == Protocol::complete ? "complete"
+                                                             : "continue";
+  std::vector<Window> windows = cut_windows(*model, files, checked, result.skipped);
+  if (windows.empty())
+    throw Error(ErrorCode::bad_input,
+                fmt::format("no file has the {} tokens that a window needs; lower --offset, --prefix or --continuation",
+                            checked.offset + checked.prefix + checked.continuation));
+  // Without BOS nothing predicts a text's first token: it is read, and the rest is scored.
+  if (checked.protocol == Protocol::score && !model->tokenizer().adds_bos())
+    for (Window& window : windows) {
+      window.prefix = {window.continuation.front()};
+      window.continuation.erase(window.continuation.begin());
+    }
+  Evaluator evaluator(std::move(model), store, checked);
+  result.tables.resize(2);
+  result.tables[0].neighbours = "all";
+  result.tables[1].neighbours = "without near-duplicates";
+  for (size_t w = 0; w < windows.size(); ++w) {
+    watch.report("evaluate", w, windows.size());
+    const Window& window = windows[w];
+    const std::string self = resolved(window.file);
+    const std::set<std::vector<Token>> scored = grams(window.continuation);
+    evaluator.add_bytes(window);
+    result.tokens += window.continuation.size();
+
+    std::set<int64_t> among_first;  // near-duplicates that the first table used
+    const auto not_itself = [&](const Chunk& chunk) {
+      if (resolved(chunk.path) == self) return false;
+      if (overlap(scored, chunk) > checked.duplicate_share) among_first.insert(chunk.id);
+      return true;
+    };
+    const auto not_duplicate = [&](const Chunk& chunk) {
+      return resolved(chunk.path) != self && overlap(scored, chunk) <= checked.duplicate_share;
+    };
+    evaluator.run(window, not_itself, result.tables[0], watch);
+    result.tables[1].removed += among_first.size();
+    if (among_first.empty()) {
+      for (size_t r = 0; r < result.tables[0].rows.size(); ++r) {
+        const EvaluationRow& from = result.tables[0].rows[r];
+        EvaluationRow& to = row_of(result.tables[1], from.name, from.settings);
+        to.bits.push_back(from.bits.back());
+        to.bound_bits = std::max(to.bound_bits, from.bound_bits);
+      }
+    } else {
+      evaluator.run(window, not_duplicate, result.tables[1], watch);
+    }
+  }
+  watch.report("evaluate", windows.size(), windows.size());
+  result.windows = windows.size();
+  for (EvaluationTable& table : result.tables) summarize(table, evaluator.window_bytes());
+  return result;
+}
+
+}  // namespace hone

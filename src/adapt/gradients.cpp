@@ -1,0 +1,42 @@
+#include "adapt/gradients.h"
+
+namespace hone {
+
+std::vector<Token> with_bos(const Model& model, std::span<const Token> tokens) {
+  std::vector<Token> all;
+  if (model.tokenizer().adds_bos() && model.tokenizer().bos() >= 0) all.push_back(model.tokenizer().bos());
+  all.insert(all.end(), tokens.begin(), tokens.end());
+  return all;
+}
+
+float mean_loss_gradient(const Model& model, std::span<const Token> tokens, size_t first_target, int first_layer,
+                         const Adapter* adapter, std::span<GradientSink* const> sinks, const CancelToken& cancel) {
+  if (first_target < 1 || first_target >= tokens.size())
+    throw Error(ErrorCode::bad_input, "a gradient needs at least one token to predict and one before it");
+  const Sequence sequence{tokens, adapter};
+  const std::span<const Sequence> batch(&sequence, 1);
+  Tape tape;
+  Matrix hidden = model.forward(batch, 0, first_layer, model.embed(batch), nullptr, cancel);
+  hidden = model.forward(batch, first_layer, model.config().layers, std::move(hidden), &tape, cancel);
+
+  const size_t count = tokens.size() - first_target;
+  const std::vector<float> weights(count, 1.0f / static_cast<float>(count));
+  Matrix d_hidden(hidden.rows(), hidden.cols());
+  const std::vector<float> losses =
+      model.losses_with_gradient(hidden.view().row_range(first_target - 1, count), tokens.subspan(first_target),
+                                 weights, d_hidden.view().row_range(first_target - 1, count));
+  model.backward(tape, std::move(d_hidden), sinks, cancel);
+  double total = 0;
+  for (const float loss : losses) total += loss;
+  return static_cast<float>(total / static_cast<double>(count));
+}
+
+std::map<MatrixId, Matrix> weight_gradients(const Model& model, std::span<const Token> tokens, size_t first_target,
+                                            int first_layer, const CancelToken& cancel) {
+  WeightGradientSink sink;
+  GradientSink* sinks[] = {&sink};
+  mean_loss_gradient(model, tokens, first_target, first_layer, nullptr, sinks, cancel);
+  return sink.take();
+}
+
+}  // namespace hone

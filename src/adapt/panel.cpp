@@ -1,0 +1,101 @@
+#include "adapt/panel.h"
+
+#include <algorithm>
+
+#include "adapt/gradients.h"
+
+namespace hone {
+
+ExpertPanel::ExpertPanel(const Model& model, int first_adapted_layer, const CancelToken& cancel)
+    : model_(model), first_adapted_layer_(first_adapted_layer), cancel_(cancel) {}
+
+size_t ExpertPanel::add_context(std::span<const Token> before) {
+  const int layers = model_.config().layers;
+  Context context{KvCache(model_, 0, first_adapted_layer_), KvCache(model_, first_adapted_layer_, layers), Matrix()};
+  const std::vector<Token> tokens = with_bos(model_, before);
+  if (!tokens.empty()) {
+    Sequence sequence{tokens, nullptr, 1, &context.below};
+    const std::span<const Sequence> batch(&sequence, 1);
+    Matrix hidden = model_.forward(batch, 0, first_adapted_layer_, model_.embed(batch), nullptr, cancel_);
+    sequence.cache = &context.above;
+    hidden = model_.forward(batch, first_adapted_layer_, layers, std::move(hidden), nullptr, cancel_);
+    context.last_hidden = Matrix::uninitialized(1, hidden.cols());
+    std::ranges::copy(hidden.row(hidden.rows() - 1), context.last_hidden.row(0).begin());
+  }
+  contexts_.push_back(std::move(context));
+  return contexts_.size() - 1;
+}
+
+void ExpertPanel::add_expert(Expert expert) {
+  const Context& context = contexts_.at(expert.context);
+  caches_.push_back(context.above.copy());
+  last_hidden_.push_back(context.last_hidden.copy());
+  experts_.push_back(std::move(expert));
+}
+
+Matrix ExpertPanel::read(std::span<const Token> tokens, size_t first_scored) {
+  const size_t count = tokens.size(), width = static_cast<size_t>(model_.config().width);
+  std::vector<Sequence> below;
+  std::vector<size_t> place(contexts_.size());
+  for (size_t c = 0; c < contexts_.size(); ++c) {
+    if (!contexts_[c].used) continue;
+    place[c] = below.size();
+    below.push_back({tokens, nullptr, 1, &contexts_[c].below});
+  }
+  Matrix shared = model_.forward(below, 0, first_adapted_layer_, model_.embed(below), nullptr, cancel_);
+
+  std::vector<Sequence> above;
+  Matrix hidden = Matrix::uninitialized(experts_.size() * count, width);
+  for (size_t e = 0; e < experts_.size(); ++e) {
+    const Expert& expert = experts_[e];
+    above.push_back({tokens, expert.adapter, expert.step, &caches_[e]});
+    std::copy_n(shared.data() + place[expert.context] * count * width, count * width,
+                hidden.data() + e * count * width);
+  }
+  hidden = model_.forward(above, first_adapted_layer_, model_.config().layers, std::move(hidden), nullptr, cancel_);
+
+  Matrix losses(experts_.size(), count - first_scored);
+  for (size_t e = 0; e < experts_.size(); ++e) {
+    cancel_.check();
+    const ConstMatrixView rows = hidden.view().row_range(e * count, count);
+    size_t scored = first_scored;
+    float* to = losses.data() + e * losses.cols();
+    if (scored == 0 && count > 0) {
+      if (last_hidden_[e].empty())
+        throw Error(ErrorCode::bad_input, "the first token of a text cannot be predicted from nothing");
+      *to++ = model_.losses(last_hidden_[e], tokens.first(1)).front();
+      ++scored;
+    }
+    if (scored < count)
+      std::ranges::copy(model_.losses(rows.row_range(scored - 1, count - scored), tokens.subspan(scored)), to);
+    if (count > 0) {
+      if (last_hidden_[e].empty()) last_hidden_[e] = Matrix::uninitialized(1, width);
+      std::ranges::copy(rows.row(count - 1), last_hidden_[e].row(0).begin());
+    }
+  }
+  return losses;
+}
+
+Matrix ExpertPanel::next_logits() const {
+  Matrix last = Matrix::uninitialized(experts_.size(), static_cast<size_t>(model_.config().width));
+  for (size_t e = 0; e < experts_.size(); ++e) std::ranges::copy(last_hidden_[e].row(0), last.row(e).begin());
+  return model_.logits(last);
+}
+
+void ExpertPanel::keep(std::span<const size_t> indices) {
+  std::vector<Expert> experts;
+  std::vector<KvCache> caches;
+  std::vector<Matrix> last_hidden;
+  for (Context& context : contexts_) context.used = false;
+  for (const size_t e : indices) {
+    contexts_[experts_[e].context].used = true;
+    experts.push_back(std::move(experts_[e]));
+    caches.push_back(std::move(caches_[e]));
+    last_hidden.push_back(std::move(last_hidden_[e]));
+  }
+  experts_ = std::move(experts);
+  caches_ = std::move(caches);
+  last_hidden_ = std::move(last_hidden);
+}
+
+}  // namespace hone

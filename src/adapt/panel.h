@@ -1,0 +1,57 @@
+// A panel of experts that read one text side by side. An expert is (context, direction, step size).
+#pragma once
+
+#include <list>
+#include <string>
+#include <vector>
+
+#include "hone/adapt.h"
+
+namespace hone {
+
+struct Expert {
+  std::string name;
+  size_t context = 0;                // index of ExpertPanel::add_context
+  const Adapter* adapter = nullptr;  // nullptr: the base; must outlive the panel
+  float step = 0;
+  double prior = 0;  // in the no-harm mixture
+};
+
+// Below the first adapted layer a context's keys and values are computed once for all of its experts. What stands
+// before the text (retrieved chunks) is read by the base; experts read the text itself.
+class ExpertPanel {
+ public:
+  ExpertPanel(const Model& model, int first_adapted_layer, const CancelToken& cancel);
+
+  // Tokens that stand before the text; BOS comes first where the model's file says so. Contexts before experts.
+  size_t add_context(std::span<const Token> before);
+  void add_expert(Expert expert);
+  const std::vector<Expert>& experts() const { return experts_; }
+
+  // Every expert reads `tokens`. Returns −log p_j(token | everything before) for tokens [first_scored, n), as
+  // [experts, n − first_scored]. first_scored is at least 1 if nothing stands before the first token.
+  Matrix read(std::span<const Token> tokens, size_t first_scored);
+  // The same without scoring.
+  void read(std::span<const Token> tokens) { read(tokens, tokens.size()); }
+  // Logits [experts, V] of the token that follows what was read. Something must have been read.
+  Matrix next_logits() const;
+  // Drops all experts but these (ascending indices), and contexts that nobody uses any more.
+  void keep(std::span<const size_t> indices);
+
+ private:
+  struct Context {
+    KvCache below, above;  // layers [0, S) of everything read; layers [S, L) of what stands before the text
+    Matrix last_hidden;    // [1, D] after the last token of `before`, or empty
+    bool used = true;
+  };
+
+  const Model& model_;
+  int first_adapted_layer_;
+  CancelToken cancel_;
+  std::vector<Context> contexts_;
+  std::vector<Expert> experts_;
+  std::vector<KvCache> caches_;      // layers [S, L) of each expert
+  std::vector<Matrix> last_hidden_;  // [1, D] of each expert, or empty
+};
+
+}  // namespace hone

@@ -1,0 +1,59 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "hone/adapt.h"
+
+namespace hone {
+
+double TextScore::perplexity() const { return std::exp2(bits / static_cast<double>(tokens)); }
+
+TextScore score(const Model& model, std::string_view text, const ScoreOptions& options, const Watch& watch) {
+  const Tokenizer& tokenizer = model.tokenizer();
+  const std::vector<Token> tokens = tokenizer.encode(text);
+  const bool bos = tokenizer.adds_bos() && tokenizer.bos() >= 0;
+  const size_t stride = options.second_halves ? options.window : options.stride;
+  if (options.window < 2 || options.window > static_cast<size_t>(model.config().context) || stride < 1 ||
+      stride > options.window)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("window {} and stride {} do not fit: the window is 2 to {} tokens, the "
+                            "stride 1 to the window",
+                            options.window, stride, model.config().context));
+  const size_t shortest = options.second_halves ? options.window : (bos ? 1 : 2);
+  if (tokens.size() < shortest)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("the text has {} tokens; scoring it needs at least {}", tokens.size(), shortest));
+
+  TextScore total;
+  size_t scored = options.second_halves || bos ? 0 : 1;  // tokens[0, scored) are done, or cannot be predicted
+  size_t windows = 0;
+  for (size_t begin = 0; scored < tokens.size(); begin += stride, ++windows) {
+    if (options.max_windows > 0 && windows == options.max_windows) break;
+    if (options.second_halves && begin + options.window > tokens.size()) break;
+    watch.report("score", begin, tokens.size());
+    const size_t end = std::min(begin + options.window, tokens.size());
+    std::vector<Token> input(tokens.begin() + static_cast<ptrdiff_t>(begin),
+                             tokens.begin() + static_cast<ptrdiff_t>(end));
+    // Without halves BOS comes before the window, and with them (as llama.cpp has it) instead of its first token.
+    const size_t shift = bos && !options.second_halves ? 1 : 0;
+    if (shift) input.insert(input.begin(), tokenizer.bos());
+    if (bos && options.second_halves) input[0] = tokenizer.bos();
+    if (options.second_halves) scored = begin + options.window / 2 + 1;
+
+    const Sequence sequence{input};
+    const Matrix hidden = model.forward({&sequence, 1});
+    const size_t first = scored - begin + shift - 1;  // the row that predicts token `scored`
+    const std::span<const Token> targets(tokens.data() + scored, end - scored);
+    const std::vector<float> losses = model.losses(hidden.view().row_range(first, targets.size()), targets);
+    for (const float loss : losses) total.bits += loss / std::numbers::ln2;
+    for (const Token token : targets) total.bytes += tokenizer.piece(token).size();
+    total.tokens += targets.size();
+    scored = end;
+  }
+  watch.report("score", tokens.size(), tokens.size());
+  return total;
+}
+
+}  // namespace hone

@@ -1,0 +1,285 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "adapt/lesson.h"
+#include "adapt/sampler.h"
+#include "adapt/stopwatch.h"
+
+namespace hone {
+namespace {
+
+// Weights that experts must have to take part in answering; the base always does.
+constexpr double smallest_weight = 0.01;
+
+std::vector<double> log_probs_at(const Matrix& losses, size_t t) {
+  std::vector<double> result(losses.rows());
+  for (size_t e = 0; e < losses.rows(); ++e) result[e] = std::min(0.0f, -losses.row(e)[t]);
+  return result;
+}
+
+std::vector<double> normalized(std::vector<double> weights) {
+  double total = 0;
+  for (const double w : weights) total += w;
+  for (double& w : weights) w /= total;
+  return weights;
+}
+
+}  // namespace
+
+struct Session::Impl {
+  std::shared_ptr<const Model> model;
+  const Store* store;
+  SessionOptions options;
+  CorpusStatistics statistics;
+
+  // The experts of the whole prompt, having read it, and the weights that its blocks earned.
+  struct Ready {
+    Lesson lesson;
+    std::unique_ptr<ExpertPanel> panel;
+    std::vector<double> weights;  // without the floor
+    Report report;
+  };
+
+  Teacher teacher() const { return {*model, store, statistics, options}; }
+  Lesson learn(std::span<const Token> tokens, const std::function<bool(const Chunk&)>& admits, Report& report,
+               const Watch& watch) const;
+  std::unique_ptr<Ready> prepare(std::span<const Token> prompt, const Watch& watch,
+                                 const std::function<bool(const Chunk&)>& admits) const;
+};
+
+namespace {
+
+// Unit statistics for a request without a store: the prompt's own gradient is taken as it is, scaled to unit variance.
+CorpusStatistics no_statistics(int first_layer) {
+  CorpusStatistics statistics;
+  statistics.first_layer = first_layer;
+  return statistics;
+}
+
+}  // namespace
+
+Session::Session(std::shared_ptr<const Model> model, const Store* store, SessionOptions options)
+    : impl_(std::make_unique<Impl>()) {
+  if (options.first_layer < 0) options.first_layer = default_first_adapted_layer(*model);
+  if (options.first_layer >= model->config().layers)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("first layer {} of a model of {} layers", options.first_layer, model->config().layers));
+  if (!(options.floor > 0 && options.floor < 1))
+    throw Error(ErrorCode::bad_input, fmt::format("floor is {}; it must be above 0 and below 1", options.floor));
+  if (options.block_tokens < 1) throw Error(ErrorCode::bad_input, "a block needs at least one token");
+  impl_->statistics = store ? load_statistics(*model, *store, options.first_layer) : no_statistics(options.first_layer);
+  if (!store) options.prompt_steps.clear();
+  impl_->model = std::move(model);
+  impl_->store = store;
+  impl_->options = std::move(options);
+}
+
+Session::~Session() = default;
+
+Lesson Session::Impl::learn(std::span<const Token> tokens, const std::function<bool(const Chunk&)>& admits,
+                            Report& report, const Watch& watch) const {
+  Lesson lesson;
+  {
+    const Stopwatch stopwatch(report.seconds, "retrieve");
+    teacher().find_neighbours(model->tokenizer().decode(tokens), admits, lesson);
+  }
+  {
+    const Stopwatch stopwatch(report.seconds, "gradients");
+    teacher().learn_from_neighbours(lesson, watch);
+    teacher().learn_from_prompt(tokens, lesson, watch.cancel);
+  }
+  report.gradients_computed += lesson.gradients_computed;
+  return lesson;
+}
+
+std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Token> prompt, const Watch& watch,
+                                                             const std::function<bool(const Chunk&)>& admits) const {
+  if (prompt.empty()) throw Error(ErrorCode::bad_input, "the prompt is empty; give at least one token");
+  auto ready = std::make_unique<Ready>();
+  Report& report = ready->report;
+  report.floor = options.floor;
+  report.base_hash = model->base_hash();
+
+  // Each block is judged by experts that earlier blocks made. Experts of the same name carry their weight on.
+  std::vector<ExpertWeight> carried;
+  const auto weights_for = [&](const std::vector<Expert>& experts) {
+    std::vector<double> weights = priors(experts);
+    if (carried.empty()) return weights;
+    for (size_t e = 0; e < experts.size(); ++e) {
+      const auto before = std::ranges::find(carried, experts[e].name, &ExpertWeight::name);
+      if (before != carried.end()) weights[e] = before->weight;
+    }
+    return normalized(weights);
+  };
+  for (size_t begin = options.block_tokens; begin < prompt.size(); begin += options.block_tokens) {
+    watch.report("judge", begin, prompt.size());
+    const size_t end = std::min(begin + options.block_tokens, prompt.size());
+    const Lesson lesson = learn(prompt.first(begin), admits, report, watch);
+    const Stopwatch stopwatch(report.seconds, "judge");
+    ExpertPanel panel(*model, options.first_layer, watch.cancel);
+    add_experts(lesson, options, panel);
+    const Matrix losses = panel.read(prompt.first(end), begin);
+    decide::Mixture mixture(weights_for(panel.experts()), options.sharing);
+    report.bound_bits += mixture.bound_bits(end - begin);
+    for (size_t t = 0; t < losses.cols(); ++t) {
+      report.evidence_base_bits += losses.row(0)[t] / std::numbers::ln2;
+      report.evidence_mixture_bits -= mixture.update(log_probs_at(losses, t)) / std::numbers::ln2;
+    }
+    report.evidence_tokens += end - begin;
+    const std::vector<double> weights = mixture.weights();
+    carried.clear();
+    for (size_t e = 0; e < weights.size(); ++e)
+      carried.push_back({panel.experts()[e].name, panel.experts()[e].prior, weights[e]});
+  }
+
+  ready->lesson = learn(prompt, admits, report, watch);
+  for (size_t i = 0; i < ready->lesson.neighbours.size(); ++i)
+    report.neighbours.push_back({ready->lesson.neighbours[i].path, ready->lesson.neighbours[i].ordinal,
+                                 ready->lesson.scores[i], i < ready->lesson.in_context});
+  if (!store) report.note = "no store was given: the base answers alone";
+  if (store && ready->lesson.neighbours.empty()) report.note = "the store has no text that resembles the prompt";
+
+  const Stopwatch stopwatch(report.seconds, "read");
+  ready->panel = std::make_unique<ExpertPanel>(*model, options.first_layer, watch.cancel);
+  add_experts(ready->lesson, options, *ready->panel);
+  const std::vector<double> weights = weights_for(ready->panel->experts());
+  std::vector<size_t> kept;
+  for (size_t e = 0; e < weights.size(); ++e) {
+    const Expert& expert = ready->panel->experts()[e];
+    report.experts.push_back({expert.name, expert.prior, weights[e]});
+    if (e == 0 || weights[e] >= smallest_weight) {
+      kept.push_back(e);
+      ready->weights.push_back(weights[e]);
+    } else {
+      report.experts.back().weight = 0;
+    }
+  }
+  ready->weights = normalized(ready->weights);
+  for (size_t k = 0; k < kept.size(); ++k) report.experts[kept[k]].weight = ready->weights[k];
+  ready->panel->keep(kept);
+  ready->panel->read(prompt);
+  return ready;
+}
+
+Completion Session::complete(std::span<const Token> prompt, const SamplingOptions& sampling, const Watch& watch,
+                             const std::function<void(std::string_view)>& stream) {
+  Sampler sampler(sampling);
+  StageSeconds clock;
+  Completion completion;
+  AnswerText answer(sampling.stop, stream);
+  double until_first = 0, decoding = 0;
+  std::unique_ptr<Impl::Ready> ready;
+  {
+    const Stopwatch stopwatch(clock, "first");
+    ready = impl_->prepare(prompt, watch, {});
+  }
+  until_first = clock.front().second;
+  ExpertPanel& panel = *ready->panel;
+  decide::Mixture mixture(ready->weights, impl_->options.sharing, impl_->options.floor);
+  const Tokenizer& tokenizer = impl_->model->tokenizer();
+  {
+    const Stopwatch stopwatch(clock, "decode");
+    for (size_t n = 0; n < sampling.max_tokens; ++n) {
+      watch.report("answer", n, sampling.max_tokens);
+      Matrix logits = panel.next_logits();
+      for (size_t e = 0; e < logits.rows(); ++e) normalize_logits(logits.row(e));
+      const std::vector<double> weights = mixture.weights();
+      std::vector<float> mixed(logits.cols());
+      for (size_t v = 0; v < mixed.size(); ++v) {
+        double p = 0;
+        for (size_t e = 0; e < weights.size(); ++e)
+          if (weights[e] > 0) p += weights[e] * std::exp(static_cast<double>(logits.row(e)[v]));
+        mixed[v] = static_cast<float>(std::log(std::max(p, 1e-300)));
+      }
+      const Token token = sampler.next(mixed);
+      if (tokenizer.ends_generation(token)) {
+        completion.stopped = true;
+        break;
+      }
+      if (impl_->options.learn_from_answer) {
+        std::vector<double> log_probs(weights.size());
+        for (size_t e = 0; e < weights.size(); ++e)
+          log_probs[e] = std::min(0.0f, logits.row(e)[static_cast<size_t>(token)]);
+        mixture.update(log_probs);
+      }
+      completion.tokens.push_back(token);
+      if (answer.add(tokenizer.piece(token))) {
+        completion.stopped = true;
+        break;
+      }
+      if (n + 1 < sampling.max_tokens) panel.read(std::span(&token, 1));
+    }
+  }
+  answer.finish();
+  decoding = clock.back().second;
+  completion.text = answer.text();
+  completion.seconds_to_first_token = until_first;
+  completion.tokens_per_second = decoding > 0 ? static_cast<double>(completion.tokens.size()) / decoding : 0;
+  completion.report = std::move(ready->report);
+  seconds_of(completion.report.seconds, "answer") += decoding;
+  return completion;
+}
+
+Session::Scored Session::score_continuation(std::span<const Token> prompt, std::span<const Token> continuation,
+                                            const Watch& watch, const std::function<bool(const Chunk&)>& admits) {
+  const std::unique_ptr<Impl::Ready> ready = impl_->prepare(prompt, watch, admits);
+  decide::Mixture mixture(ready->weights, impl_->options.sharing, impl_->options.floor);
+  const Matrix losses = ready->panel->read(continuation, 0);
+  Scored scored;
+  for (size_t t = 0; t < losses.cols(); ++t) {
+    const std::vector<double> log_probs = log_probs_at(losses, t);
+    scored.base.push_back(-log_probs[0]);
+    scored.mixture.push_back(impl_->options.learn_from_answer ? -mixture.update(log_probs)
+                                                              : -mixture.log_prob(log_probs));
+  }
+  scored.report = std::move(ready->report);
+  return scored;
+}
+
+Completion complete_with_base(const Model& model, std::span<const Token> prompt, const SamplingOptions& sampling,
+                              const Watch& watch, const std::function<void(std::string_view)>& stream) {
+  Sampler sampler(sampling);
+  AnswerText answer(sampling.stop, stream);
+  Completion completion;
+  StageSeconds clock;
+  if (prompt.empty()) throw Error(ErrorCode::bad_input, "the prompt is empty; give at least one token");
+  ExpertPanel panel(model, model.config().layers, watch.cancel);
+  {
+    const Stopwatch stopwatch(clock, "read");
+    panel.add_expert({"base", panel.add_context({}), nullptr, 0, 1});
+    panel.read(prompt);
+  }
+  {
+    const Stopwatch stopwatch(clock, "answer");
+    for (size_t n = 0; n < sampling.max_tokens; ++n) {
+      watch.report("answer", n, sampling.max_tokens);
+      Matrix logits = panel.next_logits();
+      normalize_logits(logits.row(0));
+      const Token token = sampler.next(logits.row(0));
+      if (model.tokenizer().ends_generation(token)) {
+        completion.stopped = true;
+        break;
+      }
+      completion.tokens.push_back(token);
+      if (answer.add(model.tokenizer().piece(token))) {
+        completion.stopped = true;
+        break;
+      }
+      if (n + 1 < sampling.max_tokens) panel.read(std::span(&token, 1));
+    }
+  }
+  answer.finish();
+  completion.text = answer.text();
+  completion.seconds_to_first_token = clock.front().second;
+  completion.tokens_per_second =
+      clock.back().second > 0 ? static_cast<double>(completion.tokens.size()) / clock.back().second : 0;
+  completion.report.protocol = "base";
+  completion.report.base_hash = model.base_hash();
+  completion.report.seconds = clock;
+  return completion;
+}
+
+}  // namespace hone

@@ -1,0 +1,139 @@
+#include "base/files.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <openssl/evp.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "hone/base.h"
+
+namespace hone {
+namespace {
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  operator int() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+[[noreturn]] void fail(const std::filesystem::path& path, std::string_view action) {
+  const int reason = errno;
+  const ErrorCode code = reason == ENOENT ? ErrorCode::not_found : ErrorCode::io;
+  throw Error(code, fmt::format("cannot {} '{}': {}", action, path.string(), std::strerror(reason)));
+}
+
+size_t open_regular(const std::filesystem::path& path, int fd) {
+  struct stat info {};
+  if (fd < 0 || ::fstat(fd, &info) != 0) fail(path, "open");
+  if (!S_ISREG(info.st_mode))
+    throw Error(ErrorCode::bad_input, fmt::format("'{}' is not a regular file", path.string()));
+  return static_cast<size_t>(info.st_size);
+}
+
+template <class Digest>
+std::string hex(const Digest& digest) {
+  std::string text;
+  for (unsigned char byte : digest) text += fmt::format("{:02x}", byte);
+  return text;
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) {
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  size_ = open_regular(path, fd);
+  if (size_ == 0) return;
+  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (address == MAP_FAILED) fail(path, "map");
+  data_ = static_cast<const std::byte*>(address);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::string contents(open_regular(path, fd), '\0');
+  size_t done = 0;
+  while (done < contents.size()) {
+    const ssize_t got = ::read(fd, contents.data() + done, contents.size() - done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail(path, "read");
+    if (got == 0) break;
+    done += static_cast<size_t>(got);
+  }
+  contents.resize(done);
+  return contents;
+}
+
+void write_file_atomically(const std::filesystem::path& path, std::string_view contents) {
+  std::string temporary = path.string() + ".XXXXXX";
+  const Descriptor fd(::mkostemp(temporary.data(), O_CLOEXEC));
+  if (fd < 0) fail(path, "write beside");
+  size_t done = 0;
+  while (done < contents.size()) {
+    const ssize_t put = ::write(fd, contents.data() + done, contents.size() - done);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) break;
+    done += static_cast<size_t>(put);
+  }
+  if (done < contents.size() || ::fchmod(fd, 0644) != 0 || ::fsync(fd) != 0 ||
+      ::rename(temporary.c_str(), path.c_str()) != 0) {
+    const int reason = errno;
+    ::unlink(temporary.c_str());
+    errno = reason;
+    fail(path, "write");
+  }
+}
+
+std::string content_hash(std::span<const std::byte> bytes) {
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, XXH3_128bits(bytes.data(), bytes.size()));
+  return hex(canonical.digest);
+}
+
+std::string content_hash(std::string_view text) { return content_hash(std::as_bytes(std::span(text))); }
+
+std::string sha256(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  std::array<unsigned char, 32> digest{};
+  unsigned int length = 0;
+  if (EVP_Digest(file.bytes().data(), file.bytes().size(), digest.data(), &length, EVP_sha256(), nullptr) != 1)
+    throw Error(ErrorCode::io, fmt::format("cannot hash '{}'", path.string()));
+  return hex(digest);
+}
+
+std::filesystem::path cache_directory() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache) return std::filesystem::path(cache) / "hone";
+  if (const char* home = std::getenv("HOME"); home && *home) return std::filesystem::path(home) / ".cache" / "hone";
+  throw Error(ErrorCode::bad_input, "neither XDG_CACHE_HOME nor HOME is set; set one of them");
+}
+
+}  // namespace hone

@@ -1,0 +1,47 @@
+// Files: read-only mappings, atomic writes, hashes.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace hone {
+
+// A whole file mapped PROT_READ. An empty file is an empty span. Moves only.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  // Throws Error{not_found, io} naming the path.
+  explicit MappedFile(const std::filesystem::path& path);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// The whole file. Throws Error{not_found, io} naming the path.
+std::string read_file(const std::filesystem::path& path);
+
+// Writes beside `path`, flushes to disk, renames: afterwards the old file or the new one is there, never half of one.
+// Throws Error{io} naming the path (full disk, permissions); the old file is then untouched.
+void write_file_atomically(const std::filesystem::path& path, std::string_view contents);
+
+// 32 lowercase hex digits of XXH3-128.
+std::string content_hash(std::span<const std::byte> bytes);
+std::string content_hash(std::string_view text);
+
+// 64 lowercase hex digits.
+std::string sha256(const std::filesystem::path& path);
+
+// $XDG_CACHE_HOME/hone, else ~/.cache/hone.
+std::filesystem::path cache_directory();
+
+}  // namespace hone

@@ -1,0 +1,145 @@
+// hone complete MODEL [--store S] "prompt": the answer of the mixture, and what was decided.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+
+#include "cli/commands.h"
+#include "cli/progress.h"
+#include "cli/session_options.h"
+#include "model/gguf.h"
+
+namespace hone::cli {
+namespace {
+
+struct Arguments {
+  ModelArguments model;
+  std::filesystem::path store;
+  std::string prompt;
+  std::string chat_template;
+  bool chat = false;
+  SessionOptions session;
+  SamplingOptions sampling;
+  bool base = false;
+  bool json = false;
+  bool quiet = false;
+};
+
+std::string read_prompt(const Arguments& arguments) {
+  if (arguments.prompt != "-") return arguments.prompt;
+  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+}
+
+std::vector<Token> prompt_tokens(const Arguments& arguments, const Model& model) {
+  const std::string prompt = read_prompt(arguments);
+  if (!arguments.chat && arguments.chat_template.empty()) return model.tokenizer().encode(prompt);
+  const Gguf file = Gguf::open(arguments.model.path);
+  const ChatTemplate chat_template =
+      arguments.chat_template.empty() ? chat_template_of(file) : chat_template_named(arguments.chat_template);
+  const ChatMessage message{"user", prompt};
+  return model.tokenizer().encode(format_chat(chat_template, {&message, 1}, default_system_of(file)), true);
+}
+
+nlohmann::json completion_json(const Completion& completion) {
+  const Report& report = completion.report;
+  nlohmann::json neighbours = nlohmann::json::array(), experts = nlohmann::json::array();
+  for (const auto& [path, ordinal, score, in_context] : report.neighbours)
+    neighbours.push_back({{"path", path}, {"ordinal", ordinal}, {"score", score}, {"in_context", in_context}});
+  for (const auto& [name, prior, weight] : report.experts)
+    experts.push_back({{"name", name}, {"prior", prior}, {"weight", weight}});
+  nlohmann::json seconds = nlohmann::json::object();
+  for (const auto& [stage, value] : report.seconds) seconds[stage] = value;
+  return {{"text", completion.text},
+          {"tokens", completion.tokens},
+          {"stopped", completion.stopped},
+          {"seconds_to_first_token", completion.seconds_to_first_token},
+          {"tokens_per_second", completion.tokens_per_second},
+          {"hone",
+           {{"protocol", report.protocol},
+            {"neighbours", neighbours},
+            {"experts", experts},
+            {"evidence_tokens", report.evidence_tokens},
+            {"evidence_base_bits", report.evidence_base_bits},
+            {"evidence_mixture_bits", report.evidence_mixture_bits},
+            {"bound_bits", report.bound_bits},
+            {"floor", report.floor},
+            {"gradients_computed", report.gradients_computed},
+            {"seconds", seconds},
+            {"note", report.note},
+            {"base_hash", report.base_hash}}}};
+}
+
+void print_report(const Completion& completion) {
+  const Report& report = completion.report;
+  fmt::print(stderr, "\n--- what was decided\n");
+  if (!report.note.empty()) fmt::print(stderr, "{}\n", report.note);
+  for (const auto& [path, ordinal, score, in_context] : report.neighbours)
+    fmt::print(stderr, "neighbour {:7.2f}  {} #{}{}\n", score, path, ordinal, in_context ? "  (read as context)" : "");
+  for (const auto& [name, prior, weight] : report.experts)
+    fmt::print(stderr, "weight {:.3f} (prior {:.3f})  {}\n", weight, prior, name);
+  if (report.evidence_tokens > 0)
+    fmt::print(stderr, "evidence: {} prompt tokens took {:.1f} bits, the base {:.1f}; never more than {:.1f} longer\n",
+               report.evidence_tokens, report.evidence_mixture_bits, report.evidence_base_bits, report.bound_bits);
+  fmt::print(stderr, "bound: every token keeps at least {:g} x the base's probability\n", report.floor);
+  fmt::print(stderr, "first token after {:.2f} s, then {:.1f} tokens/s;", completion.seconds_to_first_token,
+             completion.tokens_per_second);
+  for (const auto& [stage, seconds] : report.seconds) fmt::print(stderr, " {} {:.2f} s", stage, seconds);
+  fmt::print(stderr, "; {} gradients computed\n", report.gradients_computed);
+}
+
+void run(const Arguments& arguments) {
+  const auto model = arguments.model.open();
+  const std::vector<Token> prompt = prompt_tokens(arguments, *model);
+  std::optional<Store> store;
+  if (!arguments.store.empty()) store = Store::open(arguments.store, {model->name(), model->base_hash()});
+  const auto stream = [&](std::string_view text) {
+    if (arguments.json) return;
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  };
+  const Watch watch{.progress = {}, .cancel = terminal_watch(true).cancel};
+  Session session(model, store ? &*store : nullptr, arguments.session);
+  const Completion adapted = session.complete(prompt, arguments.sampling, watch, stream);
+  nlohmann::json object = completion_json(adapted);
+  if (!arguments.json) {
+    fmt::print("\n");
+    if (!arguments.quiet) print_report(adapted);
+  }
+  if (arguments.base) {
+    if (!arguments.json) fmt::print("\n--- the base's answer\n");
+    const Completion base = complete_with_base(*model, prompt, arguments.sampling, watch, stream);
+    if (!arguments.json) fmt::print("\n");
+    object["base"] = {{"text", base.text},
+                      {"tokens", base.tokens},
+                      {"seconds_to_first_token", base.seconds_to_first_token},
+                      {"tokens_per_second", base.tokens_per_second}};
+  }
+  if (arguments.json) print_json(object);
+}
+
+}  // namespace
+
+void add_complete(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = program.add_subcommand("complete", "Continue a prompt with the model adapted to it");
+  arguments->model.add_to(*command);
+  command->add_option("PROMPT", arguments->prompt, "The prompt; - reads it from standard input")->required();
+  command->add_option("--store", arguments->store, "A store made by `hone index`");
+  command->add_flag("--chat", arguments->chat, "Wrap the prompt in the model's own chat template");
+  command->add_option("--template", arguments->chat_template, "Wrap it in this one: chatml, gemma or llama3");
+  SamplingOptions& sampling = arguments->sampling;
+  command->add_option("-n,--max-tokens", sampling.max_tokens, "Most tokens in the answer")->capture_default_str();
+  command->add_option("--temperature", sampling.temperature, "0: the most likely token")->capture_default_str();
+  command->add_option("--top-k", sampling.top_k, "Only the k most likely tokens; 0: all")->capture_default_str();
+  command->add_option("--top-p", sampling.top_p, "Only the likeliest tokens of this mass")->capture_default_str();
+  command->add_option("--seed", sampling.seed, "Of the sampling")->capture_default_str();
+  command->add_option("--stop", sampling.stop, "End the answer before this text (repeatable)")->allow_extra_args(false);
+  add_session_options(*command, arguments->session);
+  command->add_flag("--base", arguments->base, "Print the unadapted model's answer too");
+  command->add_flag("--json", arguments->json, "Print one JSON object");
+  command->add_flag("--quiet", arguments->quiet, "Print the answer only");
+  command->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace hone::cli

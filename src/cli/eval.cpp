@@ -1,0 +1,160 @@
+// hone eval MODEL --store S FILE…: would adapting have helped, and by how much?
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include "cli/commands.h"
+#include "cli/progress.h"
+#include "cli/session_options.h"
+
+namespace hone::cli {
+namespace {
+
+struct Arguments {
+  ModelArguments model;
+  std::filesystem::path store;
+  std::vector<std::filesystem::path> files;
+  EvaluationOptions options;
+  bool no_published = false;
+  bool json = false;
+};
+
+nlohmann::json seconds_json(const StageSeconds& stages) {
+  nlohmann::json object = nlohmann::json::object();
+  for (const auto& [stage, seconds] : stages) object[stage] = seconds;
+  return object;
+}
+
+double peak_rss_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+nlohmann::json as_json(const Arguments& arguments, const Model& model, const Evaluation& evaluation) {
+  nlohmann::json tables = nlohmann::json::array();
+  for (const EvaluationTable& table : evaluation.tables) {
+    nlohmann::json rows = nlohmann::json::array();
+    for (const EvaluationRow& row : table.rows) {
+      rows.push_back({{"name", row.name},
+                      {"settings", row.settings},
+                      {"bpb", row.bpb},
+                      {"gain", row.gain.mean},
+                      {"gain_ci", {row.gain.low, row.gain.high}},
+                      {"gain_median", row.gain_median},
+                      {"gain_corpus", row.gain_corpus},
+                      {"worse", row.worse},
+                      {"harm_bits_max", row.harm_bits_max},
+                      {"bound_bits", row.bound_bits < 0 ? nlohmann::json() : nlohmann::json(row.bound_bits)},
+                      {"bits", row.bits},
+                      {"seconds", seconds_json(row.seconds)}});
+    }
+    const decide::Interval& difference = table.with_context_minus_context_only;
+    tables.push_back({{"neighbours", table.neighbours},
+                      {"removed", table.removed},
+                      {"rows", rows},
+                      {"with_context_minus_context_only",
+                       {{"gain", difference.mean}, {"gain_ci", {difference.low, difference.high}}}}});
+  }
+  const EvaluationOptions& options = arguments.options;
+  return {{"protocol", evaluation.protocol},
+          {"windows", evaluation.windows},
+          {"tokens", evaluation.tokens},
+          {"offset", options.offset},
+          {"prefix", options.prefix},
+          {"continuation", options.continuation},
+          {"precision", arguments.model.precision},
+          {"tables", tables},
+          {"skipped", evaluation.skipped},
+          {"peak_rss_mb", peak_rss_mb()},
+          {"model", model.name()},
+          {"base_hash", model.base_hash()}};
+}
+
+void print_table(const EvaluationTable& table, size_t windows) {
+  fmt::print("\nneighbours: {} ({} near-duplicates {})\n", table.neighbours, table.removed,
+             table.neighbours == "all" ? "among them" : "removed");
+  fmt::print("{:<22} {:>7} {:>8} {:>18} {:>8} {:>8} {:>9} {:>9} {:>7} {:>9}\n", "", "bpb", "gain %", "95 %", "median",
+             "corpus", "worse", "max harm", "bound", "s/window");
+  for (const EvaluationRow& row : table.rows) {
+    double seconds = 0;
+    for (const auto& [stage, value] : row.seconds) seconds += value;
+    fmt::print("{:<22} {:>7.4f} {:>8.2f} {:>18} {:>8.2f} {:>8.2f} {:>9} {:>9.2f} {:>7} {:>9}\n", row.name, row.bpb,
+               100 * row.gain.mean, fmt::format("[{:.2f}, {:.2f}]", 100 * row.gain.low, 100 * row.gain.high),
+               100 * row.gain_median, 100 * row.gain_corpus, fmt::format("{} of {}", row.worse, windows),
+               row.harm_bits_max, row.bound_bits < 0 ? "-" : fmt::format("{:.2f}", row.bound_bits),
+               seconds > 0 ? fmt::format("{:.2f}", seconds) : "");
+  }
+  const decide::Interval& difference = table.with_context_minus_context_only;
+  if (table.rows.size() > 3)
+    fmt::print("mixture-with-context minus mixture-context-only: {:+.2f} points [{:.2f}, {:.2f}]\n",
+               100 * difference.mean, 100 * difference.low, 100 * difference.high);
+}
+
+void print_text(const Arguments& arguments, const Model& model, const Evaluation& evaluation) {
+  fmt::print("{}, {}, protocol {}: {} windows, {} tokens scored\n", model.name(), arguments.model.precision,
+             evaluation.protocol, evaluation.windows, evaluation.tokens);
+  for (const std::string& reason : evaluation.skipped) fmt::print("skipped {}\n", reason);
+  for (const EvaluationTable& table : evaluation.tables) print_table(table, evaluation.windows);
+  fmt::print("\n");
+  for (const EvaluationRow& row : evaluation.tables.front().rows) fmt::print("{:<22} {}\n", row.name, row.settings);
+  fmt::print("gain: mean over windows of 1 - bits/base bits, in percent; max harm and bound: bits per window\n");
+  if (evaluation.protocol == "score")
+    fmt::print(
+        "in this protocol retrieval has seen the scored text: the mixtures' bounds hold, their gains are not "
+        "evidence\n");
+}
+
+void run(Arguments& arguments) {
+  arguments.options.run_published = !arguments.no_published;
+  const auto model = arguments.model.open();
+  const Store store = Store::open(arguments.store, {model->name(), model->base_hash()});
+  Evaluation evaluation;
+  {
+    const Watch watch = terminal_watch(arguments.json);
+    evaluation = evaluate(model, store, arguments.files, arguments.options, watch);
+  }
+  if (arguments.json)
+    print_json(as_json(arguments, *model, evaluation));
+  else
+    print_text(arguments, *model, evaluation);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  EvaluationOptions& options = arguments->options;
+  CLI::App* command = program.add_subcommand("eval", "What adapting is worth on texts of your own");
+  arguments->model.add_to(*command);
+  command->add_option("FILE", arguments->files, "Texts that are not in the store")->required();
+  command->add_option("--store", arguments->store, "A store made by `hone index`")->required();
+  command
+      ->add_option_function<std::string>(
+          "--protocol",
+          [&options](const std::string& name) {
+            options.protocol = name == "score"      ? Protocol::score
+                               : name == "complete" ? Protocol::complete
+                                                    : Protocol::continuation;
+          },
+          "continue (the default): retrieval sees a prefix, what follows is scored; score: as published; complete: "
+          "what "
+          "`hone complete` does")
+      ->check(CLI::IsMember({"continue", "score", "complete"}));
+  command->add_option("--offset", options.offset, "First token of a file's first window")->capture_default_str();
+  command->add_option("--prefix", options.prefix, "Tokens that retrieval sees")->capture_default_str();
+  command->add_option("--continuation", options.continuation, "Tokens that are scored")->capture_default_str();
+  command->add_option("--windows", options.windows, "Windows per file")->capture_default_str();
+  command->add_flag("--no-published", arguments->no_published, "Leave out the published protocol, the slowest row");
+  command->add_option("--published-rank", options.published.rank, "LoRA rank")->capture_default_str();
+  command->add_option("--published-rate", options.published.learning_rate, "Adam's learning rate")
+      ->capture_default_str();
+  command->add_option("--published-neighbours", options.published_neighbours, "Neighbours, one step each")
+      ->capture_default_str();
+  command->add_option("--published-first-layer", options.published.first_layer,
+                      "Lowest layer with LoRA (default: 0 in protocol score, else --first-layer)");
+  add_session_options(*command, options.session);
+  command->add_flag("--json", arguments->json, "Print one JSON object");
+  command->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace hone::cli

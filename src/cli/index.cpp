@@ -1,0 +1,98 @@
+// hone index MODEL PATH... -o STORE: makes a store of the files below some paths, or brings it up to date.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "hone/adapt.h"
+
+namespace hone::cli {
+namespace {
+
+constexpr size_t skipped_shown = 10;
+
+struct Arguments {
+  ModelArguments model;
+  std::vector<std::filesystem::path> paths;
+  std::filesystem::path store;
+  IndexOptions options;
+  LearnOptions learn;
+  bool relearn = false;
+  bool gradients = false;
+  bool json = false;
+  bool quiet = false;
+};
+
+nlohmann::json as_json(const Store& store, const IndexReport& report, size_t computed) {
+  nlohmann::json skipped = nlohmann::json::array();
+  for (const auto& [path, reason] : report.skipped) skipped.push_back({{"path", path}, {"reason", reason}});
+  return {{"store", store.directory().string()},
+          {"model", store.identity().model_name},
+          {"base_hash", store.identity().base_hash},
+          {"files", report.files_seen},
+          {"indexed", report.files_indexed},
+          {"unchanged", report.files_unchanged},
+          {"removed", report.files_removed},
+          {"chunks_added", report.chunks_added},
+          {"chunks_duplicate", report.chunks_duplicate},
+          {"chunks", report.chunks_total},
+          {"gradients_computed", computed},
+          {"skipped", skipped}};
+}
+
+void print_text(const Store& store, const IndexReport& report) {
+  fmt::print("{}: {} files indexed, {} unchanged, {} removed; {} chunks added, {} duplicates dropped, {} in all\n",
+             store.directory().string(), report.files_indexed, report.files_unchanged, report.files_removed,
+             report.chunks_added, report.chunks_duplicate, report.chunks_total);
+  for (size_t i = 0; i < std::min(report.skipped.size(), skipped_shown); ++i)
+    fmt::print("skipped {}: {}\n", report.skipped[i].path, report.skipped[i].reason);
+  if (report.skipped.size() > skipped_shown)
+    fmt::print("skipped {} more; --json lists them all\n", report.skipped.size() - skipped_shown);
+}
+
+void run(const Arguments& arguments) {
+  const auto model = arguments.model.open();
+  Store store = Store::create(arguments.store, {model->name(), model->base_hash()});
+  IndexReport report;
+  size_t computed = 0;
+  {
+    const Watch watch = terminal_watch(arguments.quiet);
+    report = store.index(arguments.paths, model->tokenizer(), arguments.options, watch);
+    CorpusStatistics statistics;
+    if (arguments.relearn || !has_statistics(*model, store, arguments.learn.first_layer))
+      statistics = learn_statistics(*model, store, arguments.learn, watch);
+    else
+      statistics = load_statistics(*model, store, arguments.learn.first_layer);
+    if (arguments.gradients)
+      computed = store_gradients(*model, store, statistics, arguments.learn.gradient_budget, watch);
+  }
+  if (arguments.json)
+    print_json(as_json(store, report, computed));
+  else if (!arguments.quiet)
+    print_text(store, report);
+}
+
+}  // namespace
+
+void add_index(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = program.add_subcommand("index", "Make a store of your files, or bring it up to date");
+  arguments->model.add_to(*command);
+  command->add_option("PATH", arguments->paths, "Files and folders: text, Markdown, source, JSONL")->required();
+  command->add_option("-o,--output", arguments->store, "The store, a folder")->required();
+  command->add_option("--chunk-tokens", arguments->options.chunk_tokens, "Most tokens in a chunk")
+      ->capture_default_str();
+  command->add_option("--first-layer", arguments->learn.first_layer, "Lowest layer that adapts (default: top quarter)")
+      ->check(CLI::NonNegativeNumber);
+  command->add_flag("--relearn", arguments->relearn, "Learn preconditioner and step sizes again");
+  command->add_flag("--gradients", arguments->gradients, "Compute the gradient rows of all chunks now");
+  add_gradient_budget(*command, arguments->learn.gradient_budget);
+  command->add_flag("--json", arguments->json, "Print one JSON object");
+  command->add_flag("--quiet", arguments->quiet, "Print nothing but errors");
+  command->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace hone::cli

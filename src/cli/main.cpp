@@ -1,0 +1,34 @@
+// The command line: hone SUBCOMMAND. Exit codes: 0 done, 1 failed, 2 bad usage.
+#include <cstdio>
+#include <new>
+
+#include "cli/commands.h"
+#include "hone/base.h"
+
+int main(int argc, char** argv) {
+  CLI::App program("hone: test-time training for language models on your own machine", "hone");
+  program.require_subcommand(1);
+  program.set_version_flag("--version", HONE_VERSION);
+  hone::cli::add_complete(program);
+  hone::cli::add_eval(program);
+  hone::cli::add_index(program);
+  hone::cli::add_model(program);
+  hone::cli::add_score(program);
+  hone::cli::add_search(program);
+  hone::cli::add_tokenize(program);
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return program.exit(error) == 0 ? 0 : 2;
+  } catch (const hone::Error& error) {
+    std::fprintf(stderr, "hone: %s\n", error.what());
+    return 1;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "hone: out of memory\n");
+    return 1;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "hone: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}

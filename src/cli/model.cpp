@@ -1,0 +1,211 @@
+// hone model FILE describes a model file; hone model get NAME fetches one.
+#include <fmt/format.h>
+
+#include <csignal>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "hone/tokenizer.h"
+#include "model/gguf.h"
+#include "model/model_hub.h"
+
+namespace hone::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+// null if the file has no such field.
+ordered_json field(const Gguf& file, std::string_view key) {
+  const auto found = file.metadata().find(key);
+  if (found == file.metadata().end()) return nullptr;
+  return std::visit([](const auto& value) { return ordered_json(value); }, found->second);
+}
+
+size_t value_count(const GgufTensor& tensor) { return tensor.rows() * tensor.cols(); }
+
+ordered_json tensor_types(const Gguf& file) {
+  std::map<TensorType, std::pair<size_t, size_t>> totals;
+  for (const GgufTensor& tensor : file.tensors()) {
+    auto& [tensors, bytes] = totals[tensor.type];
+    ++tensors;
+    bytes += tensor.bytes.size();
+  }
+  ordered_json types = ordered_json::array();
+  for (const auto& [type, total] : totals)
+    types.push_back({{"type", name(type)}, {"tensors", total.first}, {"bytes", total.second}});
+  return types;
+}
+
+ordered_json vocabulary(const Gguf& file, const std::string& architecture) {
+  const ordered_json tokens = field(file, "tokenizer.ggml.tokens");
+  return tokens.is_array() ? ordered_json(tokens.size()) : field(file, architecture + ".vocab_size");
+}
+
+// Files leave it out where the heads share the width.
+ordered_json head_width(const Gguf& file, const std::string& architecture) {
+  const ordered_json stored = field(file, architecture + ".attention.key_length");
+  const ordered_json width = field(file, architecture + ".embedding_length");
+  const ordered_json heads = field(file, architecture + ".attention.head_count");
+  if (!stored.is_null() || !width.is_number_integer() || !heads.is_number_integer() || heads <= 0) return stored;
+  return width.get<int64_t>() / heads.get<int64_t>();
+}
+
+ordered_json chat_template(const Gguf& file) {
+  try {
+    switch (chat_template_of(file)) {
+      case ChatTemplate::chatml: return "chatml";
+      case ChatTemplate::gemma: return "gemma";
+      case ChatTemplate::llama3: return "llama3";
+    }
+  } catch (const Error&) {
+  }
+  return nullptr;
+}
+
+// What hone takes for fields that the file lacks.
+ordered_json assumed(const Gguf& file, const std::string& architecture) {
+  ordered_json defaults = ordered_json::object();
+  if (architecture != "gemma3") return defaults;
+  if (!file.has("gemma3.attention.sliding_window_pattern")) defaults["sliding_window_pattern"] = 6;
+  if (!file.has("gemma3.rope.freq_base_swa")) defaults["rope_local_base"] = 10000.0;
+  return defaults;
+}
+
+ordered_json describe(const Gguf& file) {
+  const std::string architecture = file.string_or("general.architecture", "");
+  const auto of_architecture = [&](std::string_view key) {
+    return field(file, fmt::format("{}.{}", architecture, key));
+  };
+  size_t parameters = 0;
+  for (const GgufTensor& tensor : file.tensors()) parameters += value_count(tensor);
+  return {{"file", file.path().string()},
+          {"bytes", file.bytes().size()},
+          {"gguf_version", file.version()},
+          {"name", field(file, "general.name")},
+          {"architecture", field(file, "general.architecture")},
+          {"licence", field(file, "general.license")},
+          {"parameters", parameters},
+          {"layers", of_architecture("block_count")},
+          {"width", of_architecture("embedding_length")},
+          {"ffn_width", of_architecture("feed_forward_length")},
+          {"heads", of_architecture("attention.head_count")},
+          {"kv_heads", of_architecture("attention.head_count_kv")},
+          {"head_width", head_width(file, architecture)},
+          {"context", of_architecture("context_length")},
+          {"vocabulary", vocabulary(file, architecture)},
+          {"rope_base", of_architecture("rope.freq_base")},
+          {"sliding_window", of_architecture("attention.sliding_window")},
+          {"sliding_window_pattern", of_architecture("attention.sliding_window_pattern")},
+          {"rope_local_base", of_architecture("rope.freq_base_swa")},
+          {"tokenizer", field(file, "tokenizer.ggml.model")},
+          {"pre_tokenizer", field(file, "tokenizer.ggml.pre")},
+          {"chat_template", chat_template(file)},
+          {"types", tensor_types(file)},
+          {"assumed", assumed(file, architecture)}};
+}
+
+// Strings come from the file: escaped, unless they are plain.
+std::string text_of(const ordered_json& value) {
+  if (!value.is_string()) return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  const auto& text = value.get_ref<const std::string&>();
+  const std::string escaped = fmt::format("{:?}", text);
+  return escaped.size() == text.size() + 2 ? text : escaped;
+}
+
+void print_line(std::string_view key, std::string_view value) { fmt::print("{:<24}{}\n", key, value); }
+
+void print_text(const ordered_json& description) {
+  for (const auto& [key, value] : description.items()) {
+    if (key == "types") {
+      for (const auto& type : value)
+        print_line(text_of(type["type"]),
+                   fmt::format("{} tensors, {} bytes", type["tensors"].get<size_t>(), type["bytes"].get<size_t>()));
+    } else if (key == "assumed") {
+      for (const auto& [name, fallback] : value.items())
+        print_line(name, fmt::format("{} (assumed, the file does not say)", fallback.dump()));
+    } else if (!value.is_null()) {
+      print_line(key, text_of(value));
+    }
+  }
+}
+
+// The token that Ctrl-C cancels while it lives; a download then removes what it has so far.
+class CancelOnInterrupt {
+ public:
+  CancelOnInterrupt() : previous_(std::signal(SIGINT, [](int) { token().cancel(); })) {}
+  ~CancelOnInterrupt() { std::signal(SIGINT, previous_); }
+  CancelOnInterrupt(const CancelOnInterrupt&) = delete;
+  CancelOnInterrupt& operator=(const CancelOnInterrupt&) = delete;
+
+  static const CancelToken& token() {
+    static const CancelToken shared;
+    return shared;
+  }
+
+ private:
+  void (*previous_)(int);
+};
+
+void get(const HubModel& model, bool as_json) {
+  const std::string path = hub_path(model).string();
+  const HubState state = hub_state(model);
+  if (state == HubState::damaged)
+    fmt::print(stderr, "hone: '{}' is not the file it should be (another SHA-256); downloading it again\n", path);
+  if (state != HubState::ready) {
+    CancelOnInterrupt::token();
+    const CancelOnInterrupt interrupt;
+    hub_download(model, {.progress = {}, .cancel = CancelOnInterrupt::token()});
+  }
+  fmt::print(stderr, "{} is under this licence: {}\n", model.file, model.licence);
+  if (as_json)
+    print_json({{"name", model.name},
+                {"path", path},
+                {"sha256", model.sha256},
+                {"licence", model.licence},
+                {"downloaded", state != HubState::ready}});
+  else
+    fmt::print("{}\n", path);
+}
+
+}  // namespace
+
+void add_model(CLI::App& program) {
+  struct Options {
+    std::string file;
+    std::string name;
+    bool json = false;
+  };
+  const auto options = std::make_shared<Options>();
+
+  CLI::App* command = program.add_subcommand("model", "Describe a model file, or fetch a model");
+  command->add_option("FILE", options->file, "A GGUF file to describe (one that is called get: ./get)");
+  command->add_flag("--json", options->json, "Print one JSON object");
+
+  std::vector<std::string> known;
+  for (const HubModel& model : hub_models()) known.push_back(model.name);
+  CLI::App* fetch = command->add_subcommand("get", "Download a model with pip and print where it is");
+  fetch->add_option("NAME", options->name, "The model")->required()->check(CLI::IsMember(known));
+  fetch->add_flag("--json", options->json, "Print one JSON object");
+  fetch->callback([options] {
+    if (!options->file.empty()) throw CLI::ExcludesError("FILE", "get");
+    get(hub_model(options->name), options->json);
+  });
+
+  command->callback([command, options] {
+    if (command->got_subcommand("get")) return;
+    if (options->file.empty()) throw CLI::RequiredError("FILE or get NAME");
+    const ordered_json description = describe(Gguf::open(options->file));
+    if (options->json)
+      print_json(description);
+    else
+      print_text(description);
+  });
+}
+
+}  // namespace hone::cli

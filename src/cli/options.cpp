@@ -1,0 +1,31 @@
+#include "cli/options.h"
+
+#include <fmt/format.h>
+
+namespace hone::cli {
+
+void ModelArguments::add_to(CLI::App& command, const std::string& default_precision) {
+  precision = default_precision;
+  command.add_option("MODEL", path, "A GGUF file; `hone model get` fetches one")->required();
+  command.add_option("--precision", precision, "Frozen products in fp32 or int8")
+      ->check(CLI::IsMember({"fp32", "int8"}))
+      ->capture_default_str();
+  command.add_option("--threads", threads, "Threads of the kernels (default: all cores)")->check(CLI::PositiveNumber);
+}
+
+std::shared_ptr<const Model> ModelArguments::open() const {
+  if (threads > 0) set_threads(threads);
+  return Model::open(path, {.precision = precision == "int8" ? Precision::int8 : Precision::fp32});
+}
+
+void add_gradient_budget(CLI::App& command, uint64_t& budget) {
+  command
+      .add_option("--gradient-budget", budget, "Most bytes of gradient rows that the store keeps, e.g. 512MiB (2GiB)")
+      ->transform(CLI::AsSizeValue(false));
+}
+
+void print_json(const nlohmann::json& object) {
+  fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,29 @@
+// Options that several subcommands share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "hone/model.h"
+
+namespace hone::cli {
+
+// MODEL, --precision fp32|int8 and --threads N.
+struct ModelArguments {
+  std::string path;
+  std::string precision = "fp32";
+  int threads = 0;
+
+  void add_to(CLI::App& command, const std::string& default_precision = "fp32");
+  std::shared_ptr<const Model> open() const;
+};
+
+// --gradient-budget BYTES, with KiB, MiB, GiB.
+void add_gradient_budget(CLI::App& command, uint64_t& budget);
+
+// One object on one line on stdout. Text that is not UTF-8 is replaced character by character.
+void print_json(const nlohmann::json& object);
+
+}  // namespace hone::cli

@@ -1,0 +1,82 @@
+// hone search STORE TEXT: the chunks of a store that are most similar to a text.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "hone/store.h"
+
+namespace hone::cli {
+namespace {
+
+constexpr size_t kLinesShown = 2;
+constexpr size_t kBytesShown = 110;
+
+struct Arguments {
+  std::filesystem::path store;
+  std::string text;
+  size_t count = 10;
+  bool json = false;
+};
+
+// A line of a stranger's file, short enough and harmless for a terminal.
+std::string shown(std::string_view line) {
+  std::string text(line.substr(0, kBytesShown));
+  if (line.size() > kBytesShown) {
+    while (!text.empty() && (static_cast<unsigned char>(line[text.size()]) & 0xC0) == 0x80) text.pop_back();
+    text += "...";
+  }
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  }
+  return text;
+}
+
+void print_start(std::string_view text) {
+  for (size_t lines = 0; lines < kLinesShown && !text.empty();) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    fmt::print("    {}\n", shown(line));
+    ++lines;
+  }
+}
+
+void run(const Arguments& arguments) {
+  const Store store = Store::open(arguments.store);
+  nlohmann::json found = nlohmann::json::array();
+  for (const auto& [id, score] : store.neighbours(arguments.text, arguments.count)) {
+    const Chunk chunk = store.chunk(id);
+    if (arguments.json) {
+      found.push_back({{"chunk", id},
+                       {"score", score},
+                       {"path", chunk.path},
+                       {"ordinal", chunk.ordinal},
+                       {"hash", chunk.hash},
+                       {"text", chunk.text}});
+    } else {
+      fmt::print("{:.2f}  {}  #{}\n", score, chunk.path, chunk.ordinal);
+      print_start(chunk.text);
+    }
+  }
+  if (arguments.json) print_json({{"store", store.directory().string()}, {"neighbours", found}});
+}
+
+}  // namespace
+
+void add_search(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = program.add_subcommand("search", "Show the chunks of a store that are most similar to a text");
+  command->add_option("STORE", arguments->store, "A store made by `hone index`")->required();
+  command->add_option("TEXT", arguments->text, "What to look for")->required();
+  command->add_option("-k,--neighbours", arguments->count, "How many to show")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_flag("--json", arguments->json, "Print one JSON object");
+  command->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace hone::cli

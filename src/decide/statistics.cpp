@@ -1,0 +1,54 @@
+// How sure a mean is: the percentile bootstrap (Efron 1979), and the median.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/random.h"
+#include "hone/decide.h"
+
+namespace hone::decide {
+namespace {
+
+void check_values(std::span<const double> values, std::string_view what) {
+  if (values.empty()) throw Error(ErrorCode::bad_input, fmt::format("{}: there are no values", what));
+  for (size_t i = 0; i < values.size(); ++i)
+    if (!std::isfinite(values[i]))
+      throw Error(ErrorCode::bad_input, fmt::format("{}: value {} is {}, not a finite number", what, i, values[i]));
+}
+
+// Interpolates linearly between the neighbouring order statistics of `sorted`.
+double quantile(std::span<const double> sorted, double q) {
+  const double position = q * static_cast<double>(sorted.size() - 1);
+  const size_t below = static_cast<size_t>(position);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  return std::lerp(sorted[below], sorted[above], position - static_cast<double>(below));
+}
+
+}  // namespace
+
+Interval bootstrap_mean(std::span<const double> values, uint64_t seed, size_t draws) {
+  check_values(values, "bootstrap_mean");
+  if (draws == 0) throw Error(ErrorCode::bad_input, "bootstrap_mean: draws is 0; ask for at least one resample");
+  const double count = static_cast<double>(values.size());
+  RandomStream random(seed, "bootstrap");
+  std::vector<double> means(draws);
+  for (double& mean : means) {
+    double sum = 0;
+    for (size_t i = 0; i < values.size(); ++i) sum += values[random.below(values.size())];
+    mean = sum / count;
+  }
+  std::sort(means.begin(), means.end());
+  return {std::reduce(values.begin(), values.end()) / count, quantile(means, 0.025), quantile(means, 0.975)};
+}
+
+double median(std::vector<double> values) {
+  check_values(values, "median");
+  const auto upper = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), upper, values.end());
+  if (values.size() % 2 == 1) return *upper;
+  return std::midpoint(*std::max_element(values.begin(), upper), *upper);
+}
+
+}  // namespace hone::decide

@@ -1,0 +1,81 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "base/random.h"
+#include "hone/model.h"
+#include "model/gemm.h"
+#include "model/model_impl.h"
+
+namespace hone {
+
+std::string_view name(MatrixKind kind) {
+  constexpr std::array<std::string_view, matrix_kinds> names = {"q", "k", "v", "o", "gate", "up", "down"};
+  return names[static_cast<size_t>(kind)];
+}
+
+std::string name(MatrixId id) { return fmt::format("L{}.{}", id.layer, name(id.kind)); }
+
+Adapter Adapter::lora(const Model& model, int first_layer, int rank, uint64_t seed) {
+  if (first_layer < 0 || first_layer >= model.config().layers || rank < 1)
+    throw Error(ErrorCode::bad_input, fmt::format("LoRA of rank {} from layer {} does not fit a model of {} layers",
+                                                  rank, first_layer, model.config().layers));
+  RandomStream random(seed, "lora");
+  Adapter adapter;
+  for (int layer = first_layer; layer < model.config().layers; ++layer)
+    for (int kind = 0; kind < matrix_kinds; ++kind) {
+      const MatrixId id{layer, static_cast<MatrixKind>(kind)};
+      const auto [out, in] = model.shape(id);
+      LowRank pair{Matrix(static_cast<size_t>(rank), in), Matrix(out, static_cast<size_t>(rank))};
+      const double scale = 1 / std::sqrt(static_cast<double>(in));
+      for (size_t i = 0; i < pair.a.size(); ++i) pair.a.data()[i] = static_cast<float>(scale * random.normal());
+      adapter.low_rank.emplace(id, std::move(pair));
+    }
+  return adapter;
+}
+
+Adapter Adapter::copy() const {
+  Adapter other;
+  for (const auto& [id, delta] : dense) other.dense.emplace(id, delta.copy());
+  for (const auto& [id, pair] : low_rank) other.low_rank.emplace(id, LowRank{pair.a.copy(), pair.b.copy()});
+  return other;
+}
+
+int Adapter::first_layer(int none) const {
+  int first = none;
+  if (!dense.empty()) first = std::min(first, dense.begin()->first.layer);
+  if (!low_rank.empty()) first = std::min(first, low_rank.begin()->first.layer);
+  return first;
+}
+
+void add_adapters(const PackedBatch& batch, MatrixId id, ConstMatrixView x, MatrixView y) {
+  for (const AdapterRun& run : batch.adapters) {
+    const ConstMatrixView from = x.row_range(run.first_row, run.rows);
+    const MatrixView to = y.row_range(run.first_row, run.rows);
+    const float* steps = batch.steps.data() + run.first_row;
+    if (const auto dense = run.adapter->dense.find(id); dense != run.adapter->dense.end())
+      linear_forward(from, dense->second, to, true, steps);
+    if (const auto pair = run.adapter->low_rank.find(id); pair != run.adapter->low_rank.end()) {
+      Matrix inner = Matrix::uninitialized(run.rows, pair->second.a.rows());
+      linear_forward(from, pair->second.a, inner);
+      linear_forward(inner, pair->second.b, to, true, steps);
+    }
+  }
+}
+
+void add_adapters_backward(const PackedBatch& batch, MatrixId id, ConstMatrixView dy, MatrixView dx) {
+  for (const AdapterRun& run : batch.adapters) {
+    const ConstMatrixView from = dy.row_range(run.first_row, run.rows);
+    const MatrixView to = dx.row_range(run.first_row, run.rows);
+    const float* steps = batch.steps.data() + run.first_row;
+    if (const auto dense = run.adapter->dense.find(id); dense != run.adapter->dense.end())
+      linear_backward_input(from, weight_view(dense->second), to, true, steps);
+    if (const auto pair = run.adapter->low_rank.find(id); pair != run.adapter->low_rank.end()) {
+      Matrix inner = Matrix::uninitialized(run.rows, pair->second.a.rows());
+      linear_backward_input(from, weight_view(pair->second.b), inner);
+      linear_backward_input(inner, weight_view(pair->second.a), to, true, steps);
+    }
+  }
+}
+
+}  // namespace hone

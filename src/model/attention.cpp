@@ -1,0 +1,239 @@
+#include "model/attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "model/attention.cpp"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+
+// After foreach_target.
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+#include "model/tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace hone::HWY_NAMESPACE {
+
+using Vec = hn::Vec<Float>;
+constexpr float masked = -1e30f;
+
+// One head's queries [first, first + count) of a sequence, one query a lane; columns beyond count repeat the last
+// query.
+struct QueryBlock {
+  const AttentionSequence& sequence;
+  size_t first;
+  size_t count;
+  size_t columns;    // count rounded up to whole vectors
+  size_t key_begin;  // keys that any query of the block sees
+  size_t key_end;
+
+  size_t query(size_t lane) const { return first + std::min(lane, count - 1); }
+  size_t position(size_t lane) const { return sequence.first_position + query(lane); }
+};
+
+QueryBlock query_block(const AttentionShape& shape, const AttentionSequence& sequence, size_t index) {
+  const size_t first = index * tile_columns();
+  const size_t count = std::min(tile_columns(), sequence.rows - first);
+  const size_t columns = (count + lanes() - 1) / lanes() * lanes();
+  const size_t position = sequence.first_position + first;
+  const size_t begin = shape.window > 0 && position + 1 > shape.window ? position + 1 - shape.window : 0;
+  return {sequence, first, count, columns, begin, position + count};
+}
+
+// packed[i][lane] = rows[query(lane)][offset + i] for i < head_dim.
+void pack_head(const QueryBlock& block, ConstMatrixView rows, size_t offset, size_t head_dim, float* packed) {
+  for (size_t lane = 0; lane < block.columns; ++lane) {
+    const float* row = rows.row(block.sequence.first_row + block.query(lane)).data() + offset;
+    for (size_t i = 0; i < head_dim; ++i) packed[i * block.columns + lane] = row[i];
+  }
+}
+
+// c [rows, columns] (+)= a b with b and c row-major of any width.
+template <Layout layout>
+void small_product(const float* a, size_t a_stride, const float* b, size_t b_row, size_t depth, float* c, size_t c_row,
+                   size_t rows, size_t columns, bool accumulate) {
+  const size_t step = tile_columns();
+  for (size_t column = 0; column < columns; column += step) {
+    const size_t width = std::min(step, columns - column);
+    const size_t whole = width / lanes();
+    for (size_t r = 0; r < rows; r += tile_rows) {
+      const size_t some = std::min(tile_rows, rows - r);
+      const float* from = layout == Layout::rows ? a + r * a_stride : a + r;
+      if (whole > 0)
+        tile_of<layout>(whole, from, a_stride, b + column, b_row, depth, c + r * c_row + column, c_row, some,
+                        accumulate);
+      for (size_t rest = column + whole * lanes(); rest < column + width; ++rest)
+        for (size_t i = r; i < r + some; ++i) {
+          float sum = accumulate ? c[i * c_row + rest] : 0.0f;
+          for (size_t k = 0; k < depth; ++k)
+            sum =
+                std::fma(layout == Layout::rows ? a[i * a_stride + k] : a[k * a_stride + i], b[k * b_row + rest], sum);
+          c[i * c_row + rest] = sum;
+        }
+    }
+  }
+}
+
+// scores[j − key_begin][lane] = scale · k_j·q_lane, `masked` where lane does not see j.
+void block_scores(const AttentionShape& shape, const QueryBlock& block, const float* packed_q, const float* keys,
+                  size_t key_stride, float* scores) {
+  small_product<Layout::rows>(keys + block.key_begin * key_stride, key_stride, packed_q, block.columns, shape.head_dim,
+                              scores, block.columns, block.key_end - block.key_begin, block.columns, false);
+  const Float d;
+  for (size_t j = block.key_begin; j < block.key_end; ++j) {
+    float* row = scores + (j - block.key_begin) * block.columns;
+    for (size_t lane = 0; lane < block.columns; lane += lanes())
+      hn::StoreU(hn::Mul(hn::LoadU(d, row + lane), hn::Set(d, shape.scale)), d, row + lane);
+    const bool all_see = j <= block.position(0) && (shape.window == 0 || block.key_end <= j + shape.window);
+    if (all_see) continue;
+    for (size_t lane = 0; lane < block.columns; ++lane) {
+      const size_t position = block.position(lane);
+      if (j > position || (shape.window > 0 && position - j >= shape.window)) row[lane] = masked;
+    }
+  }
+}
+
+void head_forward(const AttentionShape& shape, const QueryBlock& block, size_t head, ConstMatrixView q, MatrixView out,
+                  MatrixView log_normalizer) {
+  const Float d;
+  const size_t dim = shape.head_dim, width = block.columns, keys = block.key_end - block.key_begin;
+  const size_t kv_stride = shape.kv_heads * dim, kv_offset = head / (shape.heads / shape.kv_heads) * dim;
+  Matrix packed = Matrix::uninitialized(dim, width), scores = Matrix::uninitialized(keys, width);
+  pack_head(block, q, head * dim, dim, packed.data());
+  block_scores(shape, block, packed.data(), block.sequence.keys + kv_offset, kv_stride, scores.data());
+
+  alignas(64) float normalizer[3 * HWY_MAX_BYTES / sizeof(float)];
+  alignas(64) float inverse[3 * HWY_MAX_BYTES / sizeof(float)];
+  for (size_t lane = 0; lane < width; lane += lanes()) {
+    Vec top = hn::Set(d, masked), sum = hn::Zero(d);
+    for (size_t j = 0; j < keys; ++j) top = hn::Max(top, hn::LoadU(d, scores.row(j).data() + lane));
+    for (size_t j = 0; j < keys; ++j) {
+      float* score = scores.row(j).data() + lane;
+      const Vec p = hn::Exp(d, hn::Sub(hn::LoadU(d, score), top));
+      hn::StoreU(p, d, score);
+      sum = hn::Add(sum, p);
+    }
+    hn::StoreU(hn::Div(hn::Set(d, 1.0f), sum), d, inverse + lane);
+    hn::StoreU(hn::Add(top, hn::Log(d, sum)), d, normalizer + lane);
+  }
+  float* to = out.row(block.sequence.first_row + block.first).data() + head * dim;
+  small_product<Layout::columns>(scores.data(), width, block.sequence.values + block.key_begin * kv_stride + kv_offset,
+                                 kv_stride, keys, to, out.cols, block.count, dim, false);
+  for (size_t lane = 0; lane < block.count; ++lane) {
+    for (size_t i = 0; i < dim; ++i) to[lane * out.cols + i] *= inverse[lane];
+    if (log_normalizer.data) log_normalizer.row(block.sequence.first_row + block.first + lane)[head] = normalizer[lane];
+  }
+}
+
+// Adds to dq of the block's queries, and to this head's dk and dv [rows of the sequence, head_dim].
+void head_backward(const AttentionShape& shape, const QueryBlock& block, size_t head, ConstMatrixView q,
+                   ConstMatrixView log_normalizer, ConstMatrixView out, ConstMatrixView d_out, MatrixView dq,
+                   Matrix& dk, Matrix& dv) {
+  const Float d;
+  const size_t dim = shape.head_dim, width = block.columns, keys = block.key_end - block.key_begin;
+  const size_t kv_stride = shape.kv_heads * dim, kv_offset = head / (shape.heads / shape.kv_heads) * dim;
+  const size_t first_row = block.sequence.first_row + block.first;
+  Matrix packed = Matrix::uninitialized(dim, width);
+  Matrix p = Matrix::uninitialized(keys, width), ds = Matrix::uninitialized(keys, width);
+  pack_head(block, q, head * dim, dim, packed.data());
+  block_scores(shape, block, packed.data(), block.sequence.keys + kv_offset, kv_stride, p.data());
+  pack_head(block, d_out, head * dim, dim, packed.data());
+  small_product<Layout::rows>(block.sequence.values + block.key_begin * kv_stride + kv_offset, kv_stride, packed.data(),
+                              width, dim, ds.data(), width, keys, width, false);
+
+  alignas(64) float normalizer[3 * HWY_MAX_BYTES / sizeof(float)];
+  alignas(64) float correction[3 * HWY_MAX_BYTES / sizeof(float)];  // Σ_i d_out_i out_i
+  for (size_t lane = 0; lane < width; ++lane) {
+    const size_t row = block.sequence.first_row + block.query(lane);
+    normalizer[lane] = log_normalizer.row(row)[head];
+    const float *a = out.row(row).data() + head * dim, *b = d_out.row(row).data() + head * dim;
+    correction[lane] = 0;
+    for (size_t i = 0; i < dim; ++i) correction[lane] += a[i] * b[i];
+  }
+  for (size_t j = 0; j < keys; ++j)
+    for (size_t lane = 0; lane < width; lane += lanes()) {
+      float *to_p = p.row(j).data() + lane, *to_ds = ds.row(j).data() + lane;
+      const Vec probability = hn::Exp(d, hn::Sub(hn::LoadU(d, to_p), hn::Load(d, normalizer + lane)));
+      const Vec gradient = hn::Sub(hn::LoadU(d, to_ds), hn::Load(d, correction + lane));
+      hn::StoreU(probability, d, to_p);
+      hn::StoreU(hn::Mul(hn::Mul(probability, gradient), hn::Set(d, shape.scale)), d, to_ds);
+    }
+  small_product<Layout::columns>(ds.data(), width, block.sequence.keys + block.key_begin * kv_stride + kv_offset,
+                                 kv_stride, keys, dq.row(first_row).data() + head * dim, dq.cols, block.count, dim,
+                                 false);
+  small_product<Layout::rows>(ds.data(), width, q.row(first_row).data() + head * dim, q.cols, block.count,
+                              dk.row(block.key_begin).data(), dim, keys, dim, true);
+  small_product<Layout::rows>(p.data(), width, d_out.row(first_row).data() + head * dim, d_out.cols, block.count,
+                              dv.row(block.key_begin).data(), dim, keys, dim, true);
+}
+
+size_t blocks_of(const AttentionSequence& sequence) { return (sequence.rows + tile_columns() - 1) / tile_columns(); }
+
+void Attention(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
+               MatrixView out, MatrixView log_normalizer) {
+  struct Task {
+    size_t sequence, block, head;
+  };
+  std::vector<Task> tasks;
+  for (size_t s = 0; s < sequences.size(); ++s)
+    for (size_t b = blocks_of(sequences[s]); b-- > 0;)
+      for (size_t h = 0; h < shape.heads; ++h) tasks.push_back({s, b, h});
+  parallel_for(tasks.size(), [&](size_t t) {
+    const QueryBlock block = query_block(shape, sequences[tasks[t].sequence], tasks[t].block);
+    head_forward(shape, block, tasks[t].head, q, out, log_normalizer);
+  });
+}
+
+void AttentionBackward(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
+                       ConstMatrixView log_normalizer, ConstMatrixView out, ConstMatrixView d_out, MatrixView dq,
+                       MatrixView dk, MatrixView dv) {
+  const size_t dim = shape.head_dim, group = shape.heads / shape.kv_heads;
+  for (const AttentionSequence& sequence : sequences) {
+    std::vector<Matrix> head_dk(shape.heads), head_dv(shape.heads);
+    parallel_for(shape.heads, [&](size_t h) {
+      head_dk[h] = Matrix(sequence.rows, dim);
+      head_dv[h] = Matrix(sequence.rows, dim);
+      for (size_t b = 0; b < blocks_of(sequence); ++b)
+        head_backward(shape, query_block(shape, sequence, b), h, q, log_normalizer, out, d_out, dq, head_dk[h],
+                      head_dv[h]);
+    });
+    for (size_t row = 0; row < sequence.rows; ++row)
+      for (size_t kv = 0; kv < shape.kv_heads; ++kv)
+        for (size_t i = 0; i < dim; ++i) {
+          float k_sum = 0, v_sum = 0;
+          for (size_t h = kv * group; h < (kv + 1) * group; ++h) {
+            k_sum += head_dk[h].row(row)[i];
+            v_sum += head_dv[h].row(row)[i];
+          }
+          dk.row(sequence.first_row + row)[kv * dim + i] = k_sum;
+          dv.row(sequence.first_row + row)[kv * dim + i] = v_sum;
+        }
+  }
+}
+
+}  // namespace hone::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace hone {
+
+HWY_EXPORT(Attention);
+HWY_EXPORT(AttentionBackward);
+
+void attention(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
+               MatrixView out, MatrixView log_normalizer) {
+  HWY_DYNAMIC_DISPATCH(Attention)(shape, sequences, q, out, log_normalizer);
+}
+
+void attention_backward(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
+                        ConstMatrixView log_normalizer, ConstMatrixView out, ConstMatrixView d_out, MatrixView dq,
+                        MatrixView dk, MatrixView dv) {
+  HWY_DYNAMIC_DISPATCH(AttentionBackward)
+  (shape, sequences, q, log_normalizer, out, d_out, dq, dk, dv);
+}
+
+}  // namespace hone
+#endif

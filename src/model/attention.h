@@ -1,0 +1,38 @@
+// Causal softmax attention of packed sequences with grouped key/value heads; forward and backward.
+#pragma once
+
+#include <vector>
+
+#include "hone/base.h"
+
+namespace hone {
+
+// Rows of one sequence: query row i (of `queries`) has position first_position + i and sees key rows j of position
+// j ≤ its own and, with a window > 0, position − j < window.
+struct AttentionSequence {
+  size_t first_row = 0;  // of its queries, outputs and normalizers in the packed matrices
+  size_t rows = 0;
+  size_t first_position = 0;      // 0 without a cache
+  const float* keys = nullptr;    // [first_position + rows, K · head_dim], rotated
+  const float* values = nullptr;  // the same shape
+};
+
+struct AttentionShape {
+  size_t heads = 0;
+  size_t kv_heads = 0;
+  size_t head_dim = 0;
+  float scale = 1;    // of q·k before softmax
+  size_t window = 0;  // 0: no limit
+};
+
+// out [P, H·head_dim] from q [P, H·head_dim], rotated. log_normalizer [P, H] is written unless its data is nullptr.
+void attention(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
+               MatrixView out, MatrixView log_normalizer);
+
+// Gradients dq [P, H·head_dim] and dk, dv [P, K·head_dim] (rotated q and k; keys of sequence b are rows
+// [first_row, first_row + rows) of k, first_position is 0), given `out` and d_out.
+void attention_backward(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
+                        ConstMatrixView log_normalizer, ConstMatrixView out, ConstMatrixView d_out, MatrixView dq,
+                        MatrixView dk, MatrixView dv);
+
+}  // namespace hone

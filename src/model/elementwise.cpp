@@ -1,0 +1,236 @@
+#include "model/elementwise.h"
+
+#include <cmath>
+
+#include "base/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "model/elementwise.cpp"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+
+// After foreach_target.
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace hone::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using Float = hn::ScalableTag<float>;
+using Vec = hn::Vec<Float>;
+
+// Calls body(vector tag, offset) for whole vectors and body(one-lane tag, offset) for the rest of [0, count).
+template <class Body>
+HWY_INLINE void for_lanes(size_t count, const Body& body) {
+  const Float d;
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) body(d, i);
+  const hn::CappedTag<float, 1> one;
+  for (; i < count; ++i) body(one, i);
+}
+
+float sum_of_products(const float* a, const float* b, size_t count) {
+  const Float d;
+  Vec sum = hn::Zero(d);
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) sum = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sum);
+  float total = hn::GetLane(hn::SumOfLanes(d, sum));
+  for (; i < count; ++i) total += a[i] * b[i];
+  return total;
+}
+
+float inverse_rms(std::span<const float> x, float eps) {
+  return 1.0f / std::sqrt(sum_of_products(x.data(), x.data(), x.size()) / static_cast<float>(x.size()) + eps);
+}
+
+void RmsNorm(ConstMatrixView x, std::span<const float> weight, float eps, MatrixView y) {
+  parallel_ranges(x.rows, 8, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p) {
+      const float scale = inverse_rms(x.row(p), eps);
+      const float* from = x.row(p).data();
+      float* to = y.row(p).data();
+      for_lanes(x.cols, [&](auto d, size_t i) {
+        hn::StoreU(hn::Mul(hn::Mul(hn::LoadU(d, from + i), hn::Set(d, scale)), hn::LoadU(d, weight.data() + i)), d,
+                   to + i);
+      });
+    }
+  });
+}
+
+// With s = 1/rms and g = weight·dy: dx = s·g − x · s³ · mean(g·x).
+void RmsNormBackward(ConstMatrixView x, std::span<const float> weight, float eps, ConstMatrixView dy, MatrixView dx,
+                     bool accumulate) {
+  parallel_ranges(x.rows, 8, [&](size_t begin, size_t end) {
+    std::vector<float> g(x.cols);
+    for (size_t p = begin; p < end; ++p) {
+      const float* from = x.row(p).data();
+      float* to = dx.row(p).data();
+      const float scale = inverse_rms(x.row(p), eps);
+      for (size_t i = 0; i < x.cols; ++i) g[i] = weight[i] * dy.row(p)[i];
+      const float mean = sum_of_products(g.data(), from, x.cols) / static_cast<float>(x.cols);
+      const float along = scale * scale * scale * mean;
+      for_lanes(x.cols, [&](auto d, size_t i) {
+        const auto value = hn::NegMulAdd(hn::LoadU(d, from + i), hn::Set(d, along),
+                                         hn::Mul(hn::LoadU(d, g.data() + i), hn::Set(d, scale)));
+        hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, to + i), value) : value, d, to + i);
+      });
+    }
+  });
+}
+
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V sigmoid(D d, V x) {
+  return hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), hn::Exp(d, hn::Neg(x))));
+}
+
+constexpr float gelu_scale = 0.7978845608028654f;  // sqrt(2/π)
+constexpr float gelu_cubic = 0.044715f;
+
+// tanh(sqrt(2/π) (x + 0.044715 x³)) as 2σ(2u) − 1.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V gelu_tanh(D d, V x) {
+  const V u = hn::Mul(hn::Set(d, 2 * gelu_scale), hn::MulAdd(hn::Mul(hn::Set(d, gelu_cubic), x), hn::Mul(x, x), x));
+  return hn::Sub(hn::Mul(hn::Set(d, 2.0f), sigmoid(d, u)), hn::Set(d, 1.0f));
+}
+
+void Gate(Activation activation, ConstMatrixView g, ConstMatrixView up, MatrixView y) {
+  parallel_ranges(y.rows, 1, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p)
+      for_lanes(y.cols, [&](auto d, size_t i) {
+        const auto x = hn::LoadU(d, g.row(p).data() + i);
+        const auto u = hn::LoadU(d, up.row(p).data() + i);
+        const auto a = activation == Activation::silu
+                           ? hn::Mul(x, sigmoid(d, x))
+                           : hn::Mul(hn::Mul(hn::Set(d, 0.5f), x), hn::Add(hn::Set(d, 1.0f), gelu_tanh(d, x)));
+        hn::StoreU(hn::Mul(a, u), d, y.row(p).data() + i);
+      });
+  });
+}
+
+void GateBackward(Activation activation, ConstMatrixView g, ConstMatrixView up, ConstMatrixView dy, MatrixView d_gate,
+                  MatrixView d_up) {
+  parallel_ranges(dy.rows, 1, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p)
+      for_lanes(dy.cols, [&](auto d, size_t i) {
+        const auto one = hn::Set(d, 1.0f);
+        const auto x = hn::LoadU(d, g.row(p).data() + i);
+        const auto u = hn::LoadU(d, up.row(p).data() + i);
+        const auto gradient = hn::LoadU(d, dy.row(p).data() + i);
+        auto value = x, slope = x;
+        if (activation == Activation::silu) {
+          const auto s = sigmoid(d, x);
+          value = hn::Mul(x, s);
+          slope = hn::MulAdd(value, hn::Sub(one, s), s);  // s + x s (1 − s)
+        } else {
+          const auto t = gelu_tanh(d, x);
+          const auto half = hn::Set(d, 0.5f);
+          value = hn::Mul(hn::Mul(half, x), hn::Add(one, t));
+          const auto inner =
+              hn::Mul(hn::Set(d, gelu_scale), hn::MulAdd(hn::Mul(hn::Set(d, 3 * gelu_cubic), x), x, one));
+          slope = hn::Mul(half, hn::Add(hn::Add(one, t), hn::Mul(hn::Mul(x, hn::NegMulAdd(t, t, one)), inner)));
+        }
+        hn::StoreU(hn::Mul(gradient, value), d, d_up.row(p).data() + i);
+        hn::StoreU(hn::Mul(hn::Mul(gradient, u), slope), d, d_gate.row(p).data() + i);
+      });
+  });
+}
+
+float LogSumExp(std::span<const float> x) {
+  const Float d;
+  float top = x[0];
+  for (float value : x) top = std::max(top, value);
+  Vec sum = hn::Zero(d);
+  const Vec shift = hn::Set(d, top);
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= x.size(); i += hn::Lanes(d))
+    sum = hn::Add(sum, hn::Exp(d, hn::Sub(hn::LoadU(d, x.data() + i), shift)));
+  double total = hn::GetLane(hn::SumOfLanes(d, sum));
+  for (; i < x.size(); ++i) total += std::exp(x[i] - top);
+  return top + static_cast<float>(std::log(total));
+}
+
+void CrossEntropyGradient(std::span<float> x, float log_normalizer, size_t target, float weight) {
+  for_lanes(x.size(), [&](auto d, size_t i) {
+    const auto p = hn::Exp(d, hn::Sub(hn::LoadU(d, x.data() + i), hn::Set(d, log_normalizer)));
+    hn::StoreU(hn::Mul(hn::Set(d, weight), p), d, x.data() + i);
+  });
+  x[target] -= weight;
+}
+
+}  // namespace hone::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace hone {
+
+HWY_EXPORT(RmsNorm);
+HWY_EXPORT(RmsNormBackward);
+HWY_EXPORT(Gate);
+HWY_EXPORT(GateBackward);
+HWY_EXPORT(LogSumExp);
+HWY_EXPORT(CrossEntropyGradient);
+
+void rms_norm(ConstMatrixView x, std::span<const float> weight, float eps, MatrixView y) {
+  HWY_DYNAMIC_DISPATCH(RmsNorm)(x, weight, eps, y);
+}
+
+void rms_norm_backward(ConstMatrixView x, std::span<const float> weight, float eps, ConstMatrixView dy, MatrixView dx,
+                       bool accumulate) {
+  HWY_DYNAMIC_DISPATCH(RmsNormBackward)(x, weight, eps, dy, dx, accumulate);
+}
+
+void gate(Activation activation, ConstMatrixView gate, ConstMatrixView up, MatrixView y) {
+  HWY_DYNAMIC_DISPATCH(Gate)(activation, gate, up, y);
+}
+
+void gate_backward(Activation activation, ConstMatrixView gate, ConstMatrixView up, ConstMatrixView dy,
+                   MatrixView d_gate, MatrixView d_up) {
+  HWY_DYNAMIC_DISPATCH(GateBackward)(activation, gate, up, dy, d_gate, d_up);
+}
+
+float log_sum_exp(std::span<const float> x) { return HWY_DYNAMIC_DISPATCH(LogSumExp)(x); }
+
+void cross_entropy_gradient(std::span<float> x, float log_normalizer, size_t target, float weight) {
+  HWY_DYNAMIC_DISPATCH(CrossEntropyGradient)(x, log_normalizer, target, weight);
+}
+
+RopeTable rope_table(std::span<const size_t> positions, size_t head_dim, double base, std::span<const float> factors) {
+  const size_t pairs = head_dim / 2;
+  RopeTable table{Matrix(positions.size(), pairs), Matrix(positions.size(), pairs)};
+  for (size_t i = 0; i < pairs; ++i) {
+    const double factor = factors.empty() ? 1.0 : factors[i];
+    const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)) / factor;
+    for (size_t p = 0; p < positions.size(); ++p) {
+      const double angle = static_cast<double>(positions[p]) * frequency;
+      table.cosine.row(p)[i] = static_cast<float>(std::cos(angle));
+      table.sine.row(p)[i] = static_cast<float>(std::sin(angle));
+    }
+  }
+  return table;
+}
+
+void rope(MatrixView x, size_t head_dim, const RopeTable& table, RopePairs pairs, bool inverse) {
+  const size_t half = head_dim / 2;
+  const size_t stride = pairs == RopePairs::neighbours ? 2 : 1, partner = pairs == RopePairs::neighbours ? 1 : half;
+  const float sign = inverse ? -1.0f : 1.0f;
+  parallel_ranges(x.rows, 8, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p) {
+      const float *cosine = table.cosine.row(p).data(), *sine = table.sine.row(p).data();
+      for (float* head = x.row(p).data(); head < x.row(p).data() + x.cols; head += head_dim)
+        for (size_t i = 0; i < half; ++i) {
+          const float a = head[i * stride], b = head[i * stride + partner];
+          head[i * stride] = a * cosine[i] - sign * b * sine[i];
+          head[i * stride + partner] = sign * a * sine[i] + b * cosine[i];
+        }
+    }
+  });
+}
+
+void add(ConstMatrixView x, MatrixView y) {
+  parallel_ranges(x.rows * x.cols, 1 << 14, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) y.data[i] += x.data[i];
+  });
+}
+
+}  // namespace hone
+#endif

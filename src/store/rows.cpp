@@ -1,0 +1,163 @@
+#include "store/rows.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <ctime>
+#include <system_error>
+#include <tuple>
+
+#include "base/files.h"
+#include "hone/base.h"
+
+namespace hone::store {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kTemporary = "tmp-";
+constexpr int64_t kAbandonedSeconds = 3600;
+constexpr std::array<char, 8> kMagic = {'H', 'O', 'N', 'E', 'G', 'R', 'O', 'W'};
+constexpr uint32_t kFormat = 1;
+
+// A file is this, then the key, then the row.
+struct Header {
+  std::array<char, 8> magic = kMagic;
+  uint32_t format = kFormat;
+  uint32_t key_bytes = 0;
+  uint64_t row_bytes = 0;
+  uint64_t checksum = 0;  // XXH3 of key and row
+};
+static_assert(sizeof(Header) == 32);
+
+fs::path file_of(const fs::path& folder, const std::string& key) { return folder / content_hash(key); }
+
+uint64_t checksum(std::string_view contents) { return XXH3_64bits(contents.data(), contents.size()); }
+
+enum class State { good, other_key, damaged };
+
+State judge(std::string_view file, const std::string& key) {
+  Header header;
+  if (file.size() < sizeof header) return State::damaged;
+  std::memcpy(&header, file.data(), sizeof header);
+  const std::string_view contents = file.substr(sizeof header);
+  const bool whole = header.magic == kMagic && header.format == kFormat && header.key_bytes <= contents.size() &&
+                     header.row_bytes == contents.size() - header.key_bytes && header.checksum == checksum(contents);
+  if (!whole) return State::damaged;
+  return contents.substr(0, header.key_bytes) == key ? State::good : State::other_key;
+}
+
+// The kernel's own time stamps tick too slowly to order quick uses.
+timespec now() {
+  timespec time{};
+  ::clock_gettime(CLOCK_REALTIME, &time);
+  return time;
+}
+
+void mark_used(const fs::path& file) {
+  const std::array<timespec, 2> times = {now(), now()};
+  ::utimensat(AT_FDCWD, file.c_str(), times.data(), 0);
+}
+
+bool write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(fd, bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return false;
+    bytes.remove_prefix(static_cast<size_t>(put));
+  }
+  return true;
+}
+
+bool write_row(const fs::path& folder, const fs::path& file, std::string_view bytes) {
+  std::string temporary = (folder / (std::string(kTemporary) + "XXXXXX")).string();
+  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool written = write_all(fd, bytes) && ::fchmod(fd, 0644) == 0;
+  const bool closed = ::close(fd) == 0;
+  if (written && closed) mark_used(temporary);
+  if (written && closed && ::rename(temporary.c_str(), file.c_str()) == 0) return true;
+  ::unlink(temporary.c_str());
+  return false;
+}
+
+struct Entry {
+  int64_t seconds;
+  int64_t nanoseconds;
+  std::string name;
+  uint64_t size;
+};
+
+// The rows in the folder; temporaries that a killed process left are deleted on the way.
+std::vector<Entry> rows_in(const fs::path& folder) {
+  std::vector<Entry> rows;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    struct stat info {};
+    const std::string name = entry->path().filename().string();
+    if (::lstat(entry->path().c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
+    if (!name.starts_with(kTemporary))
+      rows.push_back({info.st_mtim.tv_sec, info.st_mtim.tv_nsec, name, static_cast<uint64_t>(info.st_size)});
+    else if (info.st_mtim.tv_sec < now().tv_sec - kAbandonedSeconds)
+      ::unlink(entry->path().c_str());
+  }
+  return rows;
+}
+
+void delete_beyond(const fs::path& folder, uint64_t budget_bytes) {
+  std::vector<Entry> rows = rows_in(folder);
+  uint64_t sum = 0;
+  for (const Entry& row : rows) sum += row.size;
+  if (sum <= budget_bytes) return;
+  std::sort(rows.begin(), rows.end(), [](const Entry& a, const Entry& b) {
+    return std::tie(a.seconds, a.nanoseconds, a.name) < std::tie(b.seconds, b.nanoseconds, b.name);
+  });
+  for (const Entry& row : rows) {
+    if (sum <= budget_bytes) return;
+    ::unlink((folder / row.name).c_str());
+    sum -= row.size;
+  }
+}
+
+}  // namespace
+
+std::optional<std::vector<std::byte>> find_row(const fs::path& folder, const std::string& key) {
+  const fs::path file = file_of(folder, key);
+  std::string bytes;
+  try {
+    bytes = read_file(file);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+  const State state = judge(bytes, key);
+  if (state == State::damaged) ::unlink(file.c_str());
+  if (state != State::good) return std::nullopt;
+  mark_used(file);
+  const auto contents = std::as_bytes(std::span(bytes)).subspan(sizeof(Header) + key.size());
+  return std::vector<std::byte>(contents.begin(), contents.end());
+}
+
+void keep_row(const fs::path& folder, const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) {
+  if (sizeof(Header) + key.size() + row.size() > budget_bytes) return;
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return;
+  std::string bytes(sizeof(Header), '\0');
+  bytes += key;
+  bytes.append(reinterpret_cast<const char*>(row.data()), row.size());
+  Header header;
+  header.key_bytes = static_cast<uint32_t>(key.size());
+  header.row_bytes = row.size();
+  header.checksum = checksum(std::string_view(bytes).substr(sizeof header));
+  std::memcpy(bytes.data(), &header, sizeof header);
+  if (write_row(folder, file_of(folder, key), bytes)) delete_beyond(folder, budget_bytes);
+}
+
+}  // namespace hone::store

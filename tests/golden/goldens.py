@@ -1,0 +1,142 @@
+"""What hone must compute: logits, losses, gradients and optimiser steps of the reference, in double precision."""
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import generator
+import gguf
+import safetensors
+from transformer import KINDS, Transformer
+
+ADAM_STEPS = 10
+NAMES = ("q", "k", "v", "o", "gate", "up", "down")
+HEAD_ROWS = 64  # rows whose logits are held at a time
+
+
+def make_lora(model, rank, deviation):
+    lora = {}
+    for layer in range(model.layers):
+        for number, kind in enumerate(KINDS):
+            outputs, inputs = model.weights[f"blk.{layer}.{kind}.weight"].shape
+            a, b = generator.lora(layer, number, rank, inputs, outputs, deviation)
+            lora[layer, kind] = tuple(torch.from_numpy(m).double().requires_grad_() for m in (a, b))
+    return lora
+
+
+def parameters(lora):
+    return [matrix for pair in lora.values() for matrix in pair]
+
+
+class Batch:
+    """Sequences of tokens, and the loss Σ weights[r] · −log p(targets[r]) over some of their packed rows."""
+
+    def __init__(self, sequences, rows, targets, weights):
+        self.sequences, self.rows, self.targets, self.weights = sequences, rows, targets, weights
+
+    def hidden(self, model, lora=None):
+        return torch.cat([model.hidden(sequence, lora) for sequence in self.sequences])
+
+    def losses(self, model, lora=None):
+        with torch.no_grad():
+            hidden = self.hidden(model, lora)[self.rows]
+            return torch.cat([F.cross_entropy(model.logits(h), t, reduction="none")
+                              for h, t in zip(hidden.split(HEAD_ROWS), self.targets.split(HEAD_ROWS))])
+
+    def backward(self, model, lora):
+        """Adds the loss's gradients to every parameter that wants one; returns the loss."""
+        hidden = self.hidden(model, lora)[self.rows]
+        leaf = hidden.detach().requires_grad_()
+        total = 0.0
+        for rows in torch.arange(len(self.rows)).split(HEAD_ROWS):
+            losses = F.cross_entropy(model.logits(leaf[rows]), self.targets[rows], reduction="none")
+            loss = losses @ self.weights[rows]
+            loss.backward()
+            total += loss.item()
+        hidden.backward(leaf.grad)
+        return total
+
+    def adam(self, model, lora):
+        """The loss before the first step and after each of ten, on this same batch."""
+        optimizer = torch.optim.Adam(parameters(lora), lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
+        curve = []
+        for _ in range(ADAM_STEPS):
+            optimizer.zero_grad()
+            curve.append(self.backward(model, lora))
+            optimizer.step()
+        curve.append((self.losses(model, lora) @ self.weights).item())
+        return np.array(curve)
+
+
+def tiny_batch(vocabulary):
+    """Three sequences; a third of the rows carry loss, with unequal weights and, at a text's end, any target."""
+    lengths = (1, 17, 40)
+    tokens = torch.from_numpy((generator.bits(7, sum(lengths)) % np.uint64(vocabulary)).astype(np.int64))
+    rows = torch.arange(0, len(tokens), 3)
+    weights = (1 + torch.arange(len(rows)) % 4).double()
+    return Batch(tokens.split(lengths), rows, tokens.roll(-1)[rows], weights / weights.sum())
+
+
+def write_tiny(model_path, path):
+    model = Transformer(gguf.Reader(model_path), torch.float64)
+    batch = tiny_batch(len(model.weights["token_embd.weight"]))
+    lora = make_lora(model, rank=3, deviation=0.1)
+    with torch.no_grad():
+        values = {
+            "tokens": torch.cat(batch.sequences),
+            "lengths": torch.tensor([len(sequence) for sequence in batch.sequences]),
+            "rows": batch.rows,
+            "targets": batch.targets,
+            "weights": batch.weights,
+            "logits": model.logits(batch.hidden(model)),
+            "losses": batch.losses(model),
+            "lora_logits": model.logits(batch.hidden(model, lora)),
+            "lora_losses": batch.losses(model, lora),
+        }
+    layer = 1
+    dense = {kind: model.weights[f"blk.{layer}.{kind}.weight"].requires_grad_() for kind in KINDS}
+    batch.backward(model, lora)
+    for kind, name in zip(KINDS, NAMES):
+        values[f"weight_gradient.L{layer}.{name}"] = dense[kind].grad
+        dense[kind].requires_grad_(False)
+    for (number, kind), (a, b) in lora.items():
+        name = f"L{number}.{NAMES[KINDS.index(kind)]}"
+        values |= {f"lora.{name}.a": a.detach().clone(), f"lora.{name}.b": b.detach().clone(),
+                   f"gradient.{name}.a": a.grad.clone(), f"gradient.{name}.b": b.grad.clone()}
+    values["adam"] = torch.from_numpy(batch.adam(model, lora))
+    safetensors.write(path, {name: value.numpy() for name, value in values.items()})
+
+
+def entries(matrix):
+    """64 entries spread over a matrix: 7919 i modulo its size."""
+    flat = matrix.reshape(-1)
+    return flat[torch.arange(64) * 7919 % len(flat)]
+
+
+def write_real(model_path, tokens, path):
+    model = Transformer(gguf.Reader(model_path), torch.float64)
+    tokens = torch.tensor(tokens)
+    rows = torch.arange(0, len(tokens), 8)
+    vocabulary = len(model.weights["token_embd.weight"])
+    columns = torch.arange(256) * (vocabulary // 256)
+    with torch.no_grad():
+        hidden = model.hidden(tokens)
+        chunks = [model.logits(h) for h in hidden.split(HEAD_ROWS)]
+        normalizers = torch.cat([chunk.logsumexp(-1) for chunk in chunks])
+        scores = torch.cat([chunk[:, columns] for chunk in chunks])[rows]
+        picked = torch.cat([chunk.gather(1, t[:, None])[:, 0]
+                            for chunk, t in zip(chunks, tokens.roll(-1).split(HEAD_ROWS))])
+        del chunks
+    values = {"tokens": tokens, "rows": rows, "columns": columns, "logits": scores, "log_normalizers": normalizers,
+              "losses": (normalizers - picked)[:-1]}
+
+    text = tokens[:256]
+    count = len(text) - 1
+    batch = Batch([text], torch.arange(count), text[1:], torch.full((count,), 1.0 / count, dtype=torch.float64))
+    lora = make_lora(model, rank=4, deviation=0.02)
+    values["lora_losses"] = batch.losses(model, lora)
+    batch.backward(model, lora)
+    gradients = [matrix.grad for matrix in parameters(lora)]
+    values["gradient_norms"] = torch.stack([gradient.norm() for gradient in gradients])
+    values["gradient_entries"] = torch.stack([entries(gradient) for gradient in gradients])
+    values["adam"] = torch.from_numpy(batch.adam(model, lora))
+    safetensors.write(path, {name: value.numpy() for name, value in values.items()})

@@ -1,0 +1,209 @@
+// hone against plain torch (tests/golden): logits, losses, gradients and optimiser steps on the same weights.
+#include <gtest/gtest.h>
+
+#include "hone/adapt.h"
+#include "hone/model.h"
+#include "model/gguf.h"
+#include "tests/data.h"
+#include "tests/golden.h"
+
+namespace hone::test {
+namespace {
+
+constexpr float learning_rate = 1e-3F;
+
+TEST(QuantizationParity, EveryTensorTypeReadsAsInTheReference) {
+  const Golden golden("quantization");
+  const Gguf file = Gguf::open(tiny_model("quantization"));
+  ASSERT_EQ(file.tensors().size(), golden.names().size());
+  for (const GgufTensor& tensor : file.tensors()) {
+    Matrix values = Matrix::uninitialized(tensor.rows(), tensor.cols());
+    dequantize(tensor.type, tensor.bytes, {values.data(), values.size()});
+    EXPECT_LE(largest_difference(values, golden.matrix(tensor.name)), 1e-5) << tensor.name;
+  }
+}
+
+// The loss before the first of ten Adam steps and after each.
+std::vector<double> adam_losses(const Model& model, std::span<const Sequence> batch, Adapter& adapter,
+                                const Loss& loss) {
+  Adam adam(learning_rate);
+  std::vector<double> curve;
+  for (int i = 0; i < 10; ++i) {
+    LoraSink sink(adapter);
+    GradientSink* const sinks[] = {&sink};
+    curve.push_back(loss.backward(model, batch, sinks));
+    adam.step(adapter, sink.gradients());
+  }
+  curve.push_back(loss.value(model, batch));
+  return curve;
+}
+
+void expect_same_curve(const std::vector<double>& curve, const std::vector<float>& golden) {
+  ASSERT_EQ(curve.size(), golden.size());
+  for (size_t i = 0; i < curve.size(); ++i) EXPECT_NEAR(curve[i] / golden[i], 1, 1e-4) << "after step " << i;
+}
+
+class TinyParity : public testing::TestWithParam<const char*> {
+ protected:
+  Golden golden{GetParam()};
+  std::shared_ptr<const Model> model = Model::open(tiny_model(GetParam()));
+  std::vector<Token> tokens = golden.list<Token>("tokens");
+  std::vector<size_t> lengths = golden.list<size_t>("lengths");
+  Loss loss = Loss::from(golden);
+
+  Adapter golden_lora() const {
+    Adapter adapter;
+    for (const MatrixId id : all_matrices(*model)) {
+      adapter.low_rank[id] = {golden.matrix("lora." + name(id) + ".a"), golden.matrix("lora." + name(id) + ".b")};
+    }
+    return adapter;
+  }
+};
+
+TEST_P(TinyParity, LogitsAndLosses) {
+  const std::vector<Sequence> batch = pack(tokens, lengths);
+  EXPECT_LE(largest_difference(model->logits(model->forward(batch)), golden.matrix("logits")), 1e-4);
+  EXPECT_LE(largest_difference(loss.each(*model, batch), golden.list<float>("losses")), 1e-4);
+}
+
+TEST_P(TinyParity, LogitsAndLossesWithLora) {
+  const Adapter adapter = golden_lora();
+  const std::vector<Sequence> batch = pack(tokens, lengths, &adapter);
+  EXPECT_LE(largest_difference(model->logits(model->forward(batch)), golden.matrix("lora_logits")), 1e-4);
+  EXPECT_LE(largest_difference(loss.each(*model, batch), golden.list<float>("lora_losses")), 1e-4);
+}
+
+TEST_P(TinyParity, LoraAndWeightGradients) {
+  const Adapter adapter = golden_lora();
+  LoraSink lora(adapter);
+  WeightGradientSink weights;
+  GradientSink* const sinks[] = {&lora, &weights};
+  loss.backward(*model, pack(tokens, lengths, &adapter), sinks);
+  ASSERT_EQ(lora.gradients().size(), adapter.low_rank.size());
+  for (const auto& [id, gradient] : lora.gradients()) {
+    EXPECT_LE(relative_difference(gradient.a, golden.matrix("gradient." + name(id) + ".a")), 1e-3) << name(id);
+    EXPECT_LE(relative_difference(gradient.b, golden.matrix("gradient." + name(id) + ".b")), 1e-3) << name(id);
+  }
+  ASSERT_EQ(weights.gradients().size(), adapter.low_rank.size());
+  for (int kind = 0; kind < matrix_kinds; ++kind) {
+    const MatrixId id{1, static_cast<MatrixKind>(kind)};
+    EXPECT_LE(relative_difference(weights.gradients().at(id), golden.matrix("weight_gradient." + name(id))), 1e-3)
+        << name(id);
+  }
+}
+
+TEST_P(TinyParity, TenAdamSteps) {
+  Adapter adapter = golden_lora();
+  const std::vector<Sequence> batch = pack(tokens, lengths, &adapter);
+  expect_same_curve(adam_losses(*model, batch, adapter, loss), golden.list<float>("adam"));
+}
+
+TEST_P(TinyParity, TheGeneratorsOfPythonAndTestsAgree) {
+  const Adapter from_file = golden_lora();
+  const Adapter generated = generated_lora(*model, 3, 0.1);
+  for (const auto& [id, pair] : from_file.low_rank) {
+    EXPECT_TRUE(same_bits(pair.a, generated.low_rank.at(id).a)) << name(id);
+    EXPECT_TRUE(same_bits(pair.b, generated.low_rank.at(id).b)) << name(id);
+  }
+}
+
+TEST_P(TinyParity, Int8IsCloseToTheReference) {
+  const auto quantized = Model::open(tiny_model(GetParam()), {.precision = Precision::int8});
+  const std::vector<float> losses = loss.each(*quantized, pack(tokens, lengths));
+  const std::vector<float> expected = golden.list<float>("losses");
+  const double root_mean_square = distance(losses, expected) / std::sqrt(static_cast<double>(losses.size()));
+  EXPECT_LE(root_mean_square, 0.1);
+  EXPECT_GT(root_mean_square, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TinyParity, testing::Values("llama", "llama_untied", "qwen2", "gemma3"),
+                         [](const auto& parameter) { return std::string(parameter.param); });
+
+struct RealModel {
+  const char* name;
+  std::filesystem::path (*path)();
+};
+
+class RealParity : public testing::TestWithParam<RealModel> {
+ protected:
+  void SetUp() override {
+    const std::filesystem::path path = GetParam().path();
+    HONE_NEED_FILE(path);
+    model = Model::open(path);
+  }
+
+  Golden golden{std::string(GetParam().name) + "_real"};
+  std::vector<Token> tokens = golden.list<Token>("tokens");
+  std::shared_ptr<const Model> model;
+
+  Adapter lora() const { return generated_lora(*model, 4, 0.02); }
+  std::span<const Token> text() const { return std::span(tokens).first(256); }
+};
+
+TEST_P(RealParity, LogitsAndLosses) {
+  const std::vector<Sequence> batch{{.tokens = tokens}};
+  const Matrix hidden = model->forward(batch);
+  const auto rows = golden.list<size_t>("rows");
+  const auto columns = golden.list<size_t>("columns");
+  const auto log_normalizers = golden.list<float>("log_normalizers");
+  const Matrix expected = golden.matrix("logits");
+  double logit_error = 0, normalizer_error = 0;
+  for (size_t first = 0; first < hidden.rows(); first += 64) {
+    const Matrix logits = model->logits(hidden.view().row_range(first, 64));
+    for (size_t r = 0; r < logits.rows(); ++r) {
+      const std::span<const float> row = logits.row(r);
+      const double largest = *std::ranges::max_element(row);
+      double sum = 0;
+      for (float logit : row) sum += std::exp(logit - largest);
+      normalizer_error = std::max(normalizer_error, std::abs(largest + std::log(sum) - log_normalizers[first + r]));
+      const auto found = std::ranges::find(rows, first + r);
+      if (found == rows.end()) continue;
+      const std::span<const float> want = expected.row(static_cast<size_t>(found - rows.begin()));
+      for (size_t c = 0; c < columns.size(); ++c) {
+        logit_error = std::max(logit_error, std::abs(static_cast<double>(row[columns[c]]) - want[c]));
+      }
+    }
+  }
+  EXPECT_LE(logit_error, 2e-3);
+  EXPECT_LE(normalizer_error, 2e-3);
+  EXPECT_LE(largest_difference(Loss::next_tokens(tokens).each(*model, batch), golden.list<float>("losses")), 2e-3);
+}
+
+TEST_P(RealParity, LossesAndGradientsWithLora) {
+  const Adapter adapter = lora();
+  const std::vector<Sequence> batch{{.tokens = text(), .adapter = &adapter}};
+  const Loss loss = Loss::next_tokens(text());
+  EXPECT_LE(largest_difference(loss.each(*model, batch), golden.list<float>("lora_losses")), 2e-3);
+
+  LoraSink sink(adapter);
+  GradientSink* const sinks[] = {&sink};
+  loss.backward(*model, batch, sinks);
+  const auto norms = golden.list<float>("gradient_norms");
+  const Matrix entries = golden.matrix("gradient_entries");
+  size_t i = 0;
+  for (const MatrixId id : all_matrices(*model)) {
+    for (const Matrix* gradient : {&sink.gradients().at(id).a, &sink.gradients().at(id).b}) {
+      const std::span<const float> all(gradient->data(), gradient->size());
+      std::vector<float> picked;
+      for (size_t e = 0; e < 64; ++e) picked.push_back(all[e * 7919 % all.size()]);
+      EXPECT_NEAR(norm(all) / norms[i], 1, 1e-3) << name(id);
+      // The 64 entries stand for all of them in ‖difference‖ / ‖gradient‖.
+      const double scale = std::sqrt(static_cast<double>(all.size()) / 64);
+      EXPECT_LE(distance(picked, entries.row(i)) * scale / norms[i], 1e-3) << name(id);
+      ++i;
+    }
+  }
+}
+
+TEST_P(RealParity, TenAdamSteps) {
+  Adapter adapter = lora();
+  const std::vector<Sequence> batch{{.tokens = text(), .adapter = &adapter}};
+  expect_same_curve(adam_losses(*model, batch, adapter, Loss::next_tokens(text())), golden.list<float>("adam"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, RealParity,
+                         testing::Values(RealModel{"smollm2", smollm2}, RealModel{"gemma3", gemma3}),
+                         [](const auto& parameter) { return std::string(parameter.param.name); });
+
+}  // namespace
+}  // namespace hone::test

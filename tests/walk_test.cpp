@@ -1,0 +1,204 @@
+#include "store/walk.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "base/random.h"
+#include "store/ignore.h"
+#include "tests/expect_error.h"
+#include "tests/temporary_folder.h"
+
+namespace hone::store {
+namespace {
+
+namespace fs = std::filesystem;
+using test::TemporaryFolder;
+
+std::vector<std::string> names(const Walk& walk, const fs::path& root) {
+  std::vector<std::string> result;
+  for (const WalkedFile& file : walk.files) result.push_back(file.path.lexically_relative(root).string());
+  return result;
+}
+
+std::vector<std::string> walked(const TemporaryFolder& scratch) {
+  return names(walk({scratch.path()}, {}), scratch.path());
+}
+
+using Names = std::vector<std::string>;
+
+TEST(Glob, MatchesAsGitDoes) {
+  struct Case {
+    const char* pattern;
+    const char* path;
+    bool matches;
+  };
+  const Case cases[] = {
+      {"*.o", "a.o", true},
+      {"*.o", "a/b.o", false},
+      {"**/*.o", "a/b.o", true},
+      {"**/*.o", "b.o", true},
+      {"a/**/b", "a/b", true},
+      {"a/**/b", "a/x/y/b", true},
+      {"a/**/b", "a/xb", false},
+      {"a/**", "a/x/y", true},
+      {"a/**", "a", false},
+      {"**", "x/y", true},
+      {"a**b", "axxb", true},
+      {"a**b", "ax/b", false},
+      {"?", "a", true},
+      {"?", "/", false},
+      {"?", "\xC3\xA9", true},
+      {"[a-c]x", "bx", true},
+      {"[a-c]x", "dx", false},
+      {"[!a-c]x", "dx", true},
+      {"[^a-c]x", "ax", false},
+      {"[]a]", "]", true},
+      {"[a", "[a", false},
+      {"a[/]b", "a/b", false},
+      {"\\*", "*", true},
+      {"\\*", "x", false},
+      {"[[:digit:]]", "7", true},
+      {"[[:alpha:]_]", "_", true},
+      {"[a\\]b]", "]", true},
+      {"[a-]", "-", true},
+      {"x\\", "x\\", false},
+      {"a/*/c", "a/b/c", true},
+      {"a/*/c", "a/b/d/c", false},
+      {"**/a/**/z", "q/a/z", true},
+      {"", "", true},
+  };
+  for (const Case& c : cases) EXPECT_EQ(Glob(c.pattern).matches(c.path), c.matches) << c.pattern << " on " << c.path;
+}
+
+TEST(Glob, TakesLinearTimeOnHostilePatterns) {
+  std::string pattern;
+  for (int i = 0; i < 200; ++i) pattern += "*a**/";
+  EXPECT_FALSE(Glob(pattern + "b").matches(std::string(4000, 'a')));
+}
+
+TEST(Glob, SurvivesRandomPatterns) {
+  RandomStream random(1, "glob");
+  const std::string letters = "ab/*?[]!\\-^:.";
+  for (int i = 0; i < 20000; ++i) {
+    std::string pattern;
+    std::string path;
+    for (uint64_t n = random.below(12); n > 0; --n) pattern += letters[random.below(letters.size())];
+    for (uint64_t n = random.below(12); n > 0; --n) path += letters[random.below(letters.size())];
+    (void)Glob(pattern).matches(path);
+    IgnoreRules rules;
+    rules.add(pattern);
+    (void)rules.judge(path, true);
+  }
+}
+
+TEST(Walk, IsSortedAndSkipsHidden) {
+  const TemporaryFolder scratch;
+  for (const char* name : {"b.txt", "a/z.md", "a/b.md", ".secret", ".git/config", "c/.x/y", "a.txt"})
+    scratch.write(name, "x");
+  EXPECT_EQ(walked(scratch), (Names{"a/b.md", "a/z.md", "a.txt", "b.txt"}));
+}
+
+TEST(Walk, HonoursIgnoreFilesOfEveryFolder) {
+  const TemporaryFolder scratch;
+  scratch.write(".gitignore", "# comment\r\n*.log\n!keep.log\n/build\nout/\ndocs/*.tmp\n\\#odd\nspace\\ \ntrail  \n");
+  scratch.write("sub/.gitignore", "!b.log\n/local\n");
+  scratch.write("sub/.ignore", "*.bak\n");
+  for (const char* name :
+       {"a.log", "keep.log", "build/x", "sub/build/x", "out/x", "sub/out/x", "docs/a.tmp", "sub/docs/a.tmp", "#odd",
+        "space ", "trail", "sub/b.log", "sub/c.log", "sub/local", "sub/deep/local", "sub/x.bak", "x.bak", "plain/out"})
+    scratch.write(name, "x");
+  EXPECT_EQ(walked(scratch),
+            (Names{"keep.log", "plain/out", "sub/b.log", "sub/build/x", "sub/deep/local", "sub/docs/a.tmp", "x.bak"}));
+}
+
+TEST(Walk, IgnoreOutranksGitignoreAndExcludedFoldersStayClosed) {
+  const TemporaryFolder scratch;
+  scratch.write(".gitignore", "a.txt\nclosed/\n!closed/in.txt\n");
+  scratch.write(".ignore", "!a.txt\n");
+  scratch.write("a.txt", "x");
+  scratch.write("closed/in.txt", "x");
+  EXPECT_EQ(walked(scratch), (Names{"a.txt"}));
+}
+
+TEST(Walk, TakesWhatIsNamedEvenIfHidden) {
+  const TemporaryFolder scratch;
+  scratch.write(".notes/a.txt", "x");
+  scratch.write(".b", "x");
+  const Walk found = walk({scratch.path() / ".notes", scratch.path() / ".b"}, {});
+  EXPECT_EQ(names(found, scratch.path()), (Names{".notes/a.txt", ".b"}));
+}
+
+TEST(Walk, SeesEachFileOnceWhateverThePathsOverlap) {
+  const TemporaryFolder scratch;
+  scratch.write("a/x", "1");
+  const Walk found =
+      walk({scratch.path() / "a", scratch.path(), scratch.path() / "a/../a/x", scratch.path() / "a/"}, {});
+  ASSERT_EQ(found.files.size(), 1u);
+  EXPECT_EQ(found.files[0].size, 1u);
+}
+
+TEST(Walk, LinksCannotHangIt) {
+  const TemporaryFolder scratch;
+  scratch.write("a/x.txt", "x");
+  fs::create_directory_symlink(scratch.path(), scratch.path() / "a/loop");
+  fs::create_symlink("self", scratch.path() / "self");
+  fs::create_symlink("a/x.txt", scratch.path() / "file");
+  const Walk found = walk({scratch.path()}, {});
+  EXPECT_EQ(names(found, scratch.path()), (Names{"a/x.txt", "file"}));
+  ASSERT_EQ(found.skipped.size(), 2u);
+  EXPECT_NE(found.skipped[0].reason.find("link to a folder"), std::string::npos);
+  EXPECT_NE(found.skipped[1].reason.find("nowhere"), std::string::npos);
+}
+
+TEST(Walk, PassesOverPipes) {
+  const TemporaryFolder scratch;
+  scratch.write("a", "x");
+  ASSERT_EQ(::mkfifo((scratch.path() / "pipe").c_str(), 0600), 0);
+  const Walk found = walk({scratch.path()}, {});
+  EXPECT_EQ(found.files.size(), 1u);
+  ASSERT_EQ(found.skipped.size(), 1u);
+  EXPECT_EQ(found.skipped[0].reason, "not a regular file");
+}
+
+TEST(Walk, ReportsFoldersItMayNotRead) {
+  const TemporaryFolder scratch;
+  scratch.write("open/a", "x");
+  scratch.write("shut/b", "x");
+  fs::permissions(scratch.path() / "shut", fs::perms::none);
+  if (::geteuid() == 0) {
+    ASSERT_EQ(::chown(scratch.path().c_str(), 65534, 65534), 0);
+    ASSERT_EQ(::seteuid(65534), 0);
+  }
+  const Walk found = walk({scratch.path()}, {});
+  if (::getuid() == 0) {
+    ASSERT_EQ(::seteuid(0), 0);
+  }
+  fs::permissions(scratch.path() / "shut", fs::perms::owner_all);
+  EXPECT_EQ(names(found, scratch.path()), (Names{"open/a"}));
+  ASSERT_EQ(found.unreadable.size(), 1u);
+  EXPECT_TRUE(is_below(found.unreadable[0] + "/b", found.unreadable[0]));
+}
+
+TEST(Walk, MissingPathIsNamed) {
+  const TemporaryFolder scratch;
+  HONE_EXPECT_ERROR(walk({scratch.path() / "absent"}, {}), ErrorCode::not_found, "absent");
+}
+
+TEST(Walk, CanBeCancelled) {
+  const TemporaryFolder scratch;
+  const CancelToken cancel;
+  cancel.cancel();
+  HONE_EXPECT_ERROR(walk({scratch.path()}, cancel), ErrorCode::cancelled, "cancelled");
+}
+
+TEST(Walk, BelowIsByWholeNames) {
+  EXPECT_TRUE(is_below("/a/b", "/a"));
+  EXPECT_TRUE(is_below("/a", "/a"));
+  EXPECT_TRUE(is_below("/a", "/"));
+  EXPECT_FALSE(is_below("/ab", "/a"));
+}
+
+}  // namespace
+}  // namespace hone::store
