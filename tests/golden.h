@@ -111,18 +111,20 @@ struct Loss {
   }
 };
 
-// Value i of a stream as tests/golden/generator.py defines it.
-inline float generated(uint64_t stream, uint64_t i, float scale) {
+// Number i of a stream as tests/golden/generator.py defines it.
+inline uint64_t generated_bits(uint64_t stream, uint64_t i) {
   uint64_t z = (stream << 32) + i + 0x9e3779b97f4a7c15ULL;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  z ^= z >> 31;
-  return (static_cast<float>(z >> 40) * 0x1p-24F - 0.5F) * scale;
+  return z ^ (z >> 31);
 }
 
 inline Matrix generated_matrix(uint64_t stream, size_t rows, size_t cols, double scale) {
   Matrix m = Matrix::uninitialized(rows, cols);
-  for (size_t i = 0; i < m.size(); ++i) m.data()[i] = generated(stream, i, static_cast<float>(scale));
+  for (size_t i = 0; i < m.size(); ++i) {
+    const float fraction = static_cast<float>(generated_bits(stream, i) >> 40) * 0x1p-24F;
+    m.data()[i] = (fraction - 0.5F) * static_cast<float>(scale);
+  }
   return m;
 }
 
@@ -178,6 +180,17 @@ inline double distance(std::span<const float> a, std::span<const float> b) {
   double sum = 0;
   for (size_t i = 0; i < a.size(); ++i) sum += std::pow(static_cast<double>(a[i]) - b[i], 2);
   return std::sqrt(sum);
+}
+
+// 64 numbers whose distances stand for those of whole matrices: goldens.py's `sketches`.
+inline std::vector<float> sketch(const Matrix& m) {
+  std::vector<double> sums(64);
+  for (size_t i = 0; i < m.size(); ++i) {
+    const uint64_t bits = generated_bits(0, i);
+    const double value = static_cast<double>(m.data()[i]) / 8;
+    for (size_t j = 0; j < sums.size(); ++j) sums[j] += (bits >> j & 1) != 0 ? -value : value;
+  }
+  return {sums.begin(), sums.end()};
 }
 
 // ‖a − b‖ / ‖b‖

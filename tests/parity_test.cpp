@@ -3,14 +3,13 @@
 
 #include "hone/adapt.h"
 #include "hone/model.h"
+#include "model/elementwise.h"
 #include "model/gguf.h"
 #include "tests/data.h"
 #include "tests/golden.h"
 
 namespace hone::test {
 namespace {
-
-constexpr float learning_rate = 1e-3F;
 
 TEST(QuantizationParity, EveryTensorTypeReadsAsInTheReference) {
   const Golden golden("quantization");
@@ -23,9 +22,33 @@ TEST(QuantizationParity, EveryTensorTypeReadsAsInTheReference) {
   }
 }
 
+class ActivationParity : public testing::TestWithParam<std::pair<Activation, const char*>> {};
+
+TEST_P(ActivationParity, ValuesAndSlopesOverEightDecades) {
+  const auto [activation, name] = GetParam();
+  const Golden golden("activation");
+  const Matrix x = golden.matrix("x"), slope = golden.matrix(name + std::string("_slope"));
+  Matrix value = golden.matrix(name);
+  Matrix ones(1, x.cols()), y(1, x.cols()), d_gate(1, x.cols()), d_up(1, x.cols());
+  std::ranges::fill(ones.row(0), 1.0F);
+  gate(activation, x, ones, y);
+  gate_backward(activation, x, ones, ones, d_gate, d_up);
+  // Values are compared as parts of max(1, |x|), of which they are at most 1.
+  for (size_t i = 0; i < x.cols(); ++i) {
+    for (Matrix* values : {&y, &d_up, &value}) values->data()[i] /= std::max(1.0F, std::abs(x.data()[i]));
+  }
+  EXPECT_LE(largest_difference(y, value), 1e-6);
+  EXPECT_LE(largest_difference(d_up, value), 1e-6);
+  EXPECT_LE(largest_difference(d_gate, slope), 2e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Gates, ActivationParity,
+                         testing::Values(std::pair(Activation::silu, "silu"), std::pair(Activation::gelu_tanh, "gelu")),
+                         [](const auto& parameter) { return std::string(parameter.param.second); });
+
 // The loss before the first of ten Adam steps and after each.
-std::vector<double> adam_losses(const Model& model, std::span<const Sequence> batch, Adapter& adapter,
-                                const Loss& loss) {
+std::vector<double> adam_losses(const Model& model, std::span<const Sequence> batch, Adapter& adapter, const Loss& loss,
+                                float learning_rate) {
   Adam adam(learning_rate);
   std::vector<double> curve;
   for (int i = 0; i < 10; ++i) {
@@ -95,7 +118,7 @@ TEST_P(TinyParity, LoraAndWeightGradients) {
 TEST_P(TinyParity, TenAdamSteps) {
   Adapter adapter = golden_lora();
   const std::vector<Sequence> batch = pack(tokens, lengths, &adapter);
-  expect_same_curve(adam_losses(*model, batch, adapter, loss), golden.list<float>("adam"));
+  expect_same_curve(adam_losses(*model, batch, adapter, loss, 1e-3F), golden.list<float>("adam"));
 }
 
 TEST_P(TinyParity, TheGeneratorsOfPythonAndTestsAgree) {
@@ -112,7 +135,7 @@ TEST_P(TinyParity, Int8IsCloseToTheReference) {
   const std::vector<float> losses = loss.each(*quantized, pack(tokens, lengths));
   const std::vector<float> expected = golden.list<float>("losses");
   const double root_mean_square = distance(losses, expected) / std::sqrt(static_cast<double>(losses.size()));
-  EXPECT_LE(root_mean_square, 0.1);
+  EXPECT_LE(root_mean_square, 0.2);  // about one per cent in each of the products, at a deviation of 3 of the logits
   EXPECT_GT(root_mean_square, 0);
 }
 
@@ -138,6 +161,35 @@ class RealParity : public testing::TestWithParam<RealModel> {
 
   Adapter lora() const { return generated_lora(*model, 4, 0.02); }
   std::span<const Token> text() const { return std::span(tokens).first(256); }
+
+  // Each matrix within `tolerance`, and all together within 1e-3.
+  void expect_gradients(const std::string& name, const Loss& loss, double tolerance) const {
+    const Adapter adapter = lora();
+    LoraSink sink(adapter);
+    GradientSink* const sinks[] = {&sink};
+    loss.backward(*model, std::vector<Sequence>{{.tokens = text(), .adapter = &adapter}}, sinks);
+    const auto norms = golden.list<float>(name + ".norms");
+    const Matrix sketches = golden.matrix(name + ".sketches");
+    double largest = 0, squared_difference = 0, squared_norm = 0;
+    size_t i = 0;
+    for (const MatrixId id : all_matrices(*model)) {
+      const Adapter::LowRank& gradient = sink.gradients().at(id);
+      for (const Matrix* matrix : {&gradient.a, &gradient.b}) {
+        const std::string what = hone::name(id) + (matrix == &gradient.a ? ".a" : ".b");
+        const double difference = distance(sketch(*matrix), sketches.row(i));
+        EXPECT_NEAR(norm({matrix->data(), matrix->size()}) / norms[i], 1, tolerance) << what;
+        EXPECT_LE(difference / norms[i], tolerance) << what;
+        largest = std::max(largest, difference / norms[i]);
+        squared_difference += difference * difference;
+        squared_norm += static_cast<double>(norms[i]) * norms[i];
+        ++i;
+      }
+    }
+    const double all = std::sqrt(squared_difference / squared_norm);
+    EXPECT_LE(all, 1e-3);
+    RecordProperty("largest", std::to_string(largest));
+    RecordProperty("all", std::to_string(all));
+  }
 };
 
 TEST_P(RealParity, LogitsAndLosses) {
@@ -169,36 +221,30 @@ TEST_P(RealParity, LogitsAndLosses) {
   EXPECT_LE(largest_difference(Loss::next_tokens(tokens).each(*model, batch), golden.list<float>("losses")), 2e-3);
 }
 
-TEST_P(RealParity, LossesAndGradientsWithLora) {
+TEST_P(RealParity, LossesWithLora) {
   const Adapter adapter = lora();
   const std::vector<Sequence> batch{{.tokens = text(), .adapter = &adapter}};
-  const Loss loss = Loss::next_tokens(text());
-  EXPECT_LE(largest_difference(loss.each(*model, batch), golden.list<float>("lora_losses")), 2e-3);
-
-  LoraSink sink(adapter);
-  GradientSink* const sinks[] = {&sink};
-  loss.backward(*model, batch, sinks);
-  const auto norms = golden.list<float>("gradient_norms");
-  const Matrix entries = golden.matrix("gradient_entries");
-  size_t i = 0;
-  for (const MatrixId id : all_matrices(*model)) {
-    for (const Matrix* gradient : {&sink.gradients().at(id).a, &sink.gradients().at(id).b}) {
-      const std::span<const float> all(gradient->data(), gradient->size());
-      std::vector<float> picked;
-      for (size_t e = 0; e < 64; ++e) picked.push_back(all[e * 7919 % all.size()]);
-      EXPECT_NEAR(norm(all) / norms[i], 1, 1e-3) << name(id);
-      // The 64 entries stand for all of them in ‖difference‖ / ‖gradient‖.
-      const double scale = std::sqrt(static_cast<double>(all.size()) / 64);
-      EXPECT_LE(distance(picked, entries.row(i)) * scale / norms[i], 1e-3) << name(id);
-      ++i;
-    }
-  }
+  EXPECT_LE(largest_difference(Loss::next_tokens(text()).each(*model, batch), golden.list<float>("lora_losses")), 2e-3);
 }
+
+TEST_P(RealParity, GradientsOfSomePositions) {
+  Loss loss;
+  for (size_t row = 15; row + 1 < text().size(); row += 16) {
+    loss.rows.push_back(row);
+    loss.targets.push_back(text()[row + 1]);
+  }
+  loss.weights.assign(loss.rows.size(), 1.0F / static_cast<float>(loss.rows.size()));
+  expect_gradients("some", loss, 1e-3);
+}
+
+// Over a whole text that the model knows well, the positions' gradients nearly cancel and rounding weighs more: torch
+// in fp32 is up to 4e-3 from torch in double for a single matrix, 6e-4 for all together.
+TEST_P(RealParity, GradientsOfEveryPosition) { expect_gradients("every", Loss::next_tokens(text()), 5e-3); }
 
 TEST_P(RealParity, TenAdamSteps) {
   Adapter adapter = lora();
   const std::vector<Sequence> batch{{.tokens = text(), .adapter = &adapter}};
-  expect_same_curve(adam_losses(*model, batch, adapter, Loss::next_tokens(text())), golden.list<float>("adam"));
+  expect_same_curve(adam_losses(*model, batch, adapter, Loss::next_tokens(text()), 1e-4F), golden.list<float>("adam"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, RealParity,

@@ -341,7 +341,7 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
       return resolved(chunk.path) != self && overlap(scored, chunk) <= checked.duplicate_share;
     };
     evaluator.run(window, not_itself, result.tables[0], watch);
-    result.tables[1].removed += among_first.size();
+    for (EvaluationTable& table : result.tables) table.removed += among_first.size();
     if (among_first.empty()) {
       for (size_t r = 0; r < result.tables[0].rows.size(); ++r) {
         const EvaluationRow& from = result.tables[0].rows[r];

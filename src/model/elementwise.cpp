@@ -78,9 +78,10 @@ void RmsNormBackward(ConstMatrixView x, std::span<const float> weight, float eps
   });
 }
 
+// hn::Exp is valid up to 104; at 88 the result is already 0 in single precision.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V sigmoid(D d, V x) {
-  return hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), hn::Exp(d, hn::Neg(x))));
+  return hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), hn::Exp(d, hn::Min(hn::Neg(x), hn::Set(d, 88.0f)))));
 }
 
 constexpr float gelu_scale = 0.7978845608028654f;  // sqrt(2/π)

@@ -1,5 +1,5 @@
-// The three fp32 matrix products of a linear layer y = W x, over all cores. Every output element is one chain of fused
-// multiply-adds in the order of the inner dimension, so a row's result does not depend on the other rows.
+// The three fp32 matrix products of a linear layer y = W x, over all cores. Every output element is summed
+// in an order that depends on the inner dimension alone, so a row's result does not depend on the other rows.
 #pragma once
 
 #include <cstdint>

@@ -31,7 +31,6 @@ enum class Layout {
   columns,  // a[k·stride + r]
 };
 
-// Rows from `rows` on repeat the last row, so that nothing below depends on `rows`.
 // c[r][·] = (accumulate ? c[r][·] : 0) + Σ_k a(r, k) · b[k·b_row + ·] for r < rows ≤ tile_rows and `vectors` vectors of
 // columns. b and c need not be aligned.
 template <Layout layout, bool accumulate, size_t vectors>
@@ -47,7 +46,7 @@ HWY_NOINLINE void tile(const float* HWY_RESTRICT a, size_t a_stride, const float
     const size_t row = std::min(r, rows - 1);
     source[r] = a + (layout == Layout::rows ? row * a_stride : row);
 #pragma GCC unroll 3
-    for (size_t v = 0; v < vectors; ++v) sum[r][v] = accumulate ? hn::LoadU(d, c + row * c_row + v * n) : hn::Zero(d);
+    for (size_t v = 0; v < vectors; ++v) sum[r][v] = hn::Zero(d);
   }
   const size_t step = layout == Layout::rows ? 1 : a_stride;
   for (size_t k = 0, at = 0; k < depth; ++k, at += step) {
@@ -63,9 +62,12 @@ HWY_NOINLINE void tile(const float* HWY_RESTRICT a, size_t a_stride, const float
   }
 #pragma GCC unroll 8
   for (size_t r = 0; r < tile_rows; ++r) {
-    const size_t row = std::min(r, rows - 1);
+    if (r >= rows) continue;
 #pragma GCC unroll 3
-    for (size_t v = 0; v < vectors; ++v) hn::StoreU(sum[r][v], d, c + row * c_row + v * n);
+    for (size_t v = 0; v < vectors; ++v) {
+      float* to = c + r * c_row + v * n;
+      hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, to), sum[r][v]) : sum[r][v], d, to);
+    }
   }
 }
 

@@ -55,9 +55,9 @@ class Batch:
         hidden.backward(leaf.grad)
         return total
 
-    def adam(self, model, lora):
+    def adam(self, model, lora, learning_rate):
         """The loss before the first step and after each of ten, on this same batch."""
-        optimizer = torch.optim.Adam(parameters(lora), lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
+        optimizer = torch.optim.Adam(parameters(lora), lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
         curve = []
         for _ in range(ADAM_STEPS):
             optimizer.zero_grad()
@@ -102,14 +102,34 @@ def write_tiny(model_path, path):
         name = f"L{number}.{NAMES[KINDS.index(kind)]}"
         values |= {f"lora.{name}.a": a.detach().clone(), f"lora.{name}.b": b.detach().clone(),
                    f"gradient.{name}.a": a.grad.clone(), f"gradient.{name}.b": b.grad.clone()}
-    values["adam"] = torch.from_numpy(batch.adam(model, lora))
+    values["adam"] = torch.from_numpy(batch.adam(model, lora, learning_rate=1e-3))
     safetensors.write(path, {name: value.numpy() for name, value in values.items()})
 
 
-def entries(matrix):
-    """64 entries spread over a matrix: 7919 i modulo its size."""
-    flat = matrix.reshape(-1)
-    return flat[torch.arange(64) * 7919 % len(flat)]
+def write_activation(path):
+    """The gates and their slopes, from far below zero to far above."""
+    magnitudes = torch.logspace(-4, 4, 161, dtype=torch.float64).float().double()
+    x = torch.cat([-magnitudes.flip(0), torch.zeros(1, dtype=torch.float64), magnitudes])
+    values = {"x": x}
+    for name, function in (("silu", F.silu), ("gelu", lambda x: F.gelu(x, approximate="tanh"))):
+        leaf = x.clone().requires_grad_()
+        y = function(leaf)
+        y.sum().backward()
+        values |= {name: y.detach(), f"{name}_slope": leaf.grad}
+    safetensors.write(path, {name: value.numpy() for name, value in values.items()})
+
+
+def sketches(gradients):
+    """64 numbers for each matrix, whose distance is that of the matrices but for some 10 %: random signs (Achlioptas 2003).
+
+    Number j is Σ_i ±g_i / 8, minus where bit j of mix(i) is set.
+    """
+    rows = []
+    for gradient in gradients:
+        bits = generator.bits(0, gradient.numel()).astype("<u8").view(np.uint8).reshape(-1, 8)
+        signs = 1.0 - 2.0 * np.unpackbits(bits, axis=1, bitorder="little")
+        rows.append(gradient.reshape(-1).numpy() @ signs / 8)
+    return np.stack(rows)
 
 
 def write_real(model_path, tokens, path):
@@ -128,15 +148,20 @@ def write_real(model_path, tokens, path):
         del chunks
     values = {"tokens": tokens, "rows": rows, "columns": columns, "logits": scores, "log_normalizers": normalizers,
               "losses": (normalizers - picked)[:-1]}
+    values = {name: value.numpy() for name, value in values.items()}
 
     text = tokens[:256]
-    count = len(text) - 1
-    batch = Batch([text], torch.arange(count), text[1:], torch.full((count,), 1.0 / count, dtype=torch.float64))
     lora = make_lora(model, rank=4, deviation=0.02)
-    values["lora_losses"] = batch.losses(model, lora)
-    batch.backward(model, lora)
-    gradients = [matrix.grad for matrix in parameters(lora)]
-    values["gradient_norms"] = torch.stack([gradient.norm() for gradient in gradients])
-    values["gradient_entries"] = torch.stack([entries(gradient) for gradient in gradients])
-    values["adam"] = torch.from_numpy(batch.adam(model, lora))
-    safetensors.write(path, {name: value.numpy() for name, value in values.items()})
+    for name, first, step in (("some", 15, 16), ("every", 0, 1)):
+        rows = torch.arange(first, len(text) - 1, step)
+        weights = torch.full((len(rows),), 1.0 / len(rows), dtype=torch.float64)
+        batch = Batch([text], rows, text[rows + 1], weights)
+        for matrix in parameters(lora):
+            matrix.grad = None
+        batch.backward(model, lora)
+        gradients = [matrix.grad for matrix in parameters(lora)]
+        values[f"{name}.norms"] = np.array([gradient.norm().item() for gradient in gradients])
+        values[f"{name}.sketches"] = sketches(gradients)
+    values["lora_losses"] = batch.losses(model, lora).numpy()
+    values["adam"] = batch.adam(model, lora, learning_rate=1e-4)
+    safetensors.write(path, values)

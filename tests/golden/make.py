@@ -39,6 +39,7 @@ def main():
         quantization = tiny.write_quantization(models)
     if options.tiny:
         safetensors.write(values / "quantization.safetensors", quantization)
+        goldens.write_activation(values / "activation.safetensors")
         for name in TINY:
             goldens.write_tiny(models / f"{name}.gguf", values / f"{name}.safetensors")
     if options.real:
