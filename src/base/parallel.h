@@ -2,27 +2,58 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
 
 #include "hone/base.h"
 
 namespace hone {
 
+#if defined(__SANITIZE_THREAD__)
+// The thread sanitizer does not see libgomp's barriers: its builds use threads that it does see.
+template <class Loop>
+void run_on_threads(const Loop& loop, size_t count) {
+  thread_local bool inside = false;
+  if (inside || count < 2) return loop();
+  std::vector<std::thread> workers;
+  for (int t = 0; t < threads(); ++t)
+    workers.emplace_back([&] {
+      inside = true;
+      loop();
+    });
+  for (std::thread& worker : workers) worker.join();
+}
+#else
+template <class Loop>
+void run_on_threads(const Loop& loop, size_t count) {
+#pragma omp parallel num_threads(threads()) if (count > 1)
+  loop();
+}
+#endif
+
 // Calls body(i) for every i in [0, count), each once, on up to threads() threads; items are handed out as threads
 // become free. The first exception is rethrown here after all workers stopped. A nested call runs serially.
 template <class Body>
 void parallel_for(size_t count, const Body& body) {
+  std::atomic<size_t> next = 0;
   std::exception_ptr failure;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads()) if (count > 1)
-  for (size_t i = 0; i < count; ++i) {
-    try {
-      body(i);
-    } catch (...) {
-#pragma omp critical(hone_parallel_failure)
-      if (!failure) failure = std::current_exception();
-    }
-  }
+  std::mutex failure_lock;
+  run_on_threads(
+      [&] {
+        for (size_t i = next++; i < count; i = next++) {
+          try {
+            body(i);
+          } catch (...) {
+            const std::lock_guard lock(failure_lock);
+            if (!failure) failure = std::current_exception();
+          }
+        }
+      },
+      count);
   if (failure) std::rethrow_exception(failure);
 }
 

@@ -37,6 +37,7 @@ class Gguf {
   const std::filesystem::path& path() const { return path_; }
   uint32_t version() const { return version_; }
   std::span<const std::byte> bytes() const { return file_.bytes(); }
+  void drop_pages() const { file_.drop_pages(); }
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
 

@@ -47,6 +47,7 @@ std::shared_ptr<const Model> Model::open(const std::filesystem::path& gguf, cons
   impl->precision = options.precision;
   impl->weights = std::make_unique<const Weights>(impl->file, impl->architecture, options.precision);
   impl->base_hash = content_hash(impl->file.bytes());
+  impl->file.drop_pages();
   return std::shared_ptr<const Model>(new Model(std::move(impl)));
 }
 

@@ -33,7 +33,9 @@ class Filler {
   FrozenLinear linear(const std::string& name, size_t out, size_t in) {
     const std::array<size_t, 2> shape = {out, in};
     const GgufTensor& tensor = file_.tensor(name, shape);
-    FrozenLinear layer{.out = out, .in = in};
+    FrozenLinear layer;
+    layer.out = out;
+    layer.in = in;
     if (precision_ == Precision::fp32) {
       float* to = reserve<float>(out * in);
       if (memory_) read_rows(tensor, 0, {to, out, in});
@@ -41,6 +43,7 @@ class Filler {
       return layer;
     }
     auto* i8 = reserve<int8_t>(out * in);
+    auto* transposed = reserve<int8_t>(out * in);
     float* scales = reserve<float>(out);
     auto* sums = reserve<int32_t>(out);
     if (memory_) {
@@ -51,10 +54,9 @@ class Filler {
         read_rows(tensor, first, some);
         quantize_weights(some, i8 + first * in, scales + first, sums + first);
       }
+      transpose(i8, out, in, transposed);
     }
-    layer.i8 = i8;
-    layer.scales = scales;
-    layer.row_sums = sums;
+    layer.int8 = {out, in, i8, transposed, scales, sums};
     return layer;
   }
 

@@ -1,0 +1,157 @@
+#include "model/int8.h"
+
+#include <dnnl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "model/int8.cpp"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+
+// After foreach_target.
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace hone::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// to[i] = round(x[i] · inverse) + 128.
+void QuantizeRow(const float* x, size_t count, float inverse, uint8_t* to) {
+  const hn::ScalableTag<float> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const hn::Rebind<uint8_t, decltype(d)> d8;
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    const auto steps = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, inverse)));
+    hn::StoreU(hn::DemoteTo(d8, hn::Add(steps, hn::Set(di, 128))), d8, to + i);
+  }
+  for (; i < count; ++i) to[i] = static_cast<uint8_t>(std::lrintf(x[i] * inverse) + 128);
+}
+
+// to[o] = scales[o] · (row_scale · (sums[o] − 128 · row_sums[o]) + Σ_k outlier_k · transposed[column_k, o]).
+void ScaleRow(const int32_t* sums, float row_scale, const std::array<Int8Rows::Outlier, outliers_per_row>& outliers,
+              const Int8Weights& w, float* to) {
+  const hn::ScalableTag<float> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const hn::Rebind<int8_t, decltype(d)> d8;
+  size_t o = 0;
+  for (; o + hn::Lanes(d) <= w.out; o += hn::Lanes(d)) {
+    const auto sum = hn::Sub(hn::LoadU(di, sums + o), hn::ShiftLeft<7>(hn::LoadU(di, w.row_sums + o)));
+    auto value = hn::Mul(hn::ConvertTo(d, sum), hn::Set(d, row_scale));
+    for (const Int8Rows::Outlier& outlier : outliers) {
+      const auto column = hn::PromoteTo(di, hn::LoadU(d8, w.transposed + outlier.column * w.out + o));
+      value = hn::MulAdd(hn::ConvertTo(d, column), hn::Set(d, outlier.value), value);
+    }
+    hn::StoreU(hn::Mul(value, hn::LoadU(d, w.scales + o)), d, to + o);
+  }
+  for (; o < w.out; ++o) {
+    float value = row_scale * static_cast<float>(sums[o] - 128 * w.row_sums[o]);
+    for (const Int8Rows::Outlier& outlier : outliers)
+      value = std::fma(static_cast<float>(w.transposed[outlier.column * w.out + o]), outlier.value, value);
+    to[o] = value * w.scales[o];
+  }
+}
+
+}  // namespace hone::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace hone {
+
+HWY_EXPORT(QuantizeRow);
+HWY_EXPORT(ScaleRow);
+
+namespace {
+
+// How many int32 results are held at a time, so that a wide layer needs no large buffer.
+constexpr size_t accumulator_values = size_t{1} << 22;
+
+// The columns of largest magnitude, largest first; fewer than outliers_per_row columns leave zeros.
+std::array<Int8Rows::Outlier, outliers_per_row> find_outliers(std::span<const float> x) {
+  std::array<Int8Rows::Outlier, outliers_per_row> top{};
+  float smallest = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (!(std::fabs(x[i]) > smallest)) continue;
+    size_t at = outliers_per_row - 1;
+    for (; at > 0 && std::fabs(top[at - 1].value) < std::fabs(x[i]); --at) top[at] = top[at - 1];
+    top[at] = {static_cast<uint32_t>(i), x[i]};
+    smallest = std::fabs(top.back().value);
+  }
+  return top;
+}
+
+}  // namespace
+
+void quantize_weights(ConstMatrixView w, int8_t* values, float* scales, int32_t* row_sums) {
+  parallel_ranges(w.rows, 16, [&](size_t begin, size_t end) {
+    for (size_t r = begin; r < end; ++r) {
+      float top = 0;
+      for (const float value : w.row(r)) top = std::max(top, std::fabs(value));
+      const float inverse = top > 0 ? 127 / top : 0;
+      scales[r] = top / 127;
+      row_sums[r] = 0;
+      for (size_t i = 0; i < w.cols; ++i) {
+        const auto value = static_cast<int8_t>(std::lrintf(w.row(r)[i] * inverse));
+        values[r * w.cols + i] = value;
+        row_sums[r] += value;
+      }
+    }
+  });
+}
+
+void transpose(const int8_t* values, size_t out, size_t in, int8_t* to) {
+  constexpr size_t block = 64;
+  parallel_for((in + block - 1) / block, [&](size_t b) {
+    for (size_t first = 0; first < out; first += block)
+      for (size_t i = b * block; i < std::min(in, (b + 1) * block); ++i)
+        for (size_t o = first; o < std::min(out, first + block); ++o) to[i * out + o] = values[o * in + i];
+  });
+}
+
+Int8Rows quantize_rows(ConstMatrixView x) {
+  Int8Rows result{x.rows, x.cols, std::vector<uint8_t>(x.rows * x.cols), std::vector<float>(x.rows), {}};
+  result.outliers.resize(x.rows);
+  parallel_ranges(x.rows, 4, [&](size_t begin, size_t end) {
+    std::vector<float> rest(x.cols);
+    for (size_t p = begin; p < end; ++p) {
+      result.outliers[p] = find_outliers(x.row(p));
+      std::ranges::copy(x.row(p), rest.begin());
+      for (const Int8Rows::Outlier& outlier : result.outliers[p]) rest[outlier.column] = 0;
+      float top = 0;
+      for (const float value : rest) top = std::max(top, std::fabs(value));
+      result.scales[p] = top / 127;
+      HWY_DYNAMIC_DISPATCH(QuantizeRow)
+      (rest.data(), x.cols, top > 0 ? 127 / top : 0, result.values.data() + p * x.cols);
+    }
+  });
+  return result;
+}
+
+void int8_forward(const Int8Rows& x, const Int8Weights& w, MatrixView y) {
+  const size_t block = std::max<size_t>(1, accumulator_values / w.out);
+  Matrix buffer = Matrix::uninitialized(std::min(block, x.rows), w.out);
+  auto* sums = reinterpret_cast<int32_t*>(buffer.data());
+  for (size_t first = 0; first < x.rows; first += block) {
+    const size_t count = std::min(block, x.rows - first);
+    const auto rows = static_cast<dnnl_dim_t>(count), in = static_cast<dnnl_dim_t>(w.in),
+               out = static_cast<dnnl_dim_t>(w.out);
+    const int32_t zero = 0;
+    const dnnl_status_t status = dnnl_gemm_u8s8s32('N', 'T', 'F', rows, out, in, 1, x.values.data() + first * w.in, in,
+                                                   0, w.values, in, 0, 0, sums, out, &zero);
+    if (status != dnnl_success)
+      throw Error(ErrorCode::unsupported,
+                  fmt::format("oneDNN cannot multiply in int8 here (status {}); use fp32", static_cast<int>(status)));
+    parallel_ranges(count, 4, [&](size_t begin, size_t end) {
+      for (size_t p = begin; p < end; ++p) HWY_DYNAMIC_DISPATCH(ScaleRow)
+      (sums + p * w.out, x.scales[first + p], x.outliers[first + p], w, y.row(first + p).data());
+    });
+  }
+}
+
+}  // namespace hone
+#endif

@@ -1,0 +1,47 @@
+// Frozen products in int8. A weight row has one scale; so has an activation row, whose few largest values, which would
+// make that scale coarse, stay fp32 (cf. LLM.int8(), Dettmers et al. 2022).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "hone/base.h"
+
+namespace hone {
+
+// weight[o, i] = scales[o] · values[o, i]. A view; owns nothing.
+struct Int8Weights {
+  size_t out = 0;
+  size_t in = 0;
+  const int8_t* values = nullptr;      // [out, in]
+  const int8_t* transposed = nullptr;  // [in, out], the same values
+  const float* scales = nullptr;       // [out]
+  const int32_t* row_sums = nullptr;   // [out]: Σ of a row of values
+};
+
+// Symmetric: the largest magnitude of row o of w [out, in] becomes 127.
+void quantize_weights(ConstMatrixView w, int8_t* values, float* scales, int32_t* row_sums);
+// to [in, out] from values [out, in].
+void transpose(const int8_t* values, size_t out, size_t in, int8_t* to);
+
+inline constexpr size_t outliers_per_row = 4;
+
+// x[p, i] = scales[p] · (values[p, i] − 128), or the fp32 outlier of column i.
+struct Int8Rows {
+  size_t rows = 0;
+  size_t cols = 0;
+  std::vector<uint8_t> values;  // [P, in]; 128 where an outlier stands
+  std::vector<float> scales;    // [P]
+  struct Outlier {
+    uint32_t column = 0;
+    float value = 0;
+  };
+  std::vector<std::array<Outlier, outliers_per_row>> outliers;  // [P]
+};
+
+Int8Rows quantize_rows(ConstMatrixView x);
+// y [P, out] = x Wᵀ.
+void int8_forward(const Int8Rows& x, const Int8Weights& w, MatrixView y);
+
+}  // namespace hone
