@@ -20,22 +20,59 @@ namespace hone::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// to[i] = round(x[i] · inverse) + 128.
-void QuantizeRow(const float* x, size_t count, float inverse, uint8_t* to) {
+using Outliers = std::array<Int8Rows::Outlier, outliers_per_row>;
+
+void insert_outlier(const float* x, size_t i, Outliers& top) {
+  if (!(std::fabs(x[i]) > std::fabs(top.back().value))) return;
+  size_t at = outliers_per_row - 1;
+  for (; at > 0 && std::fabs(top[at - 1].value) < std::fabs(x[i]); --at) top[at] = top[at - 1];
+  top[at] = {static_cast<uint32_t>(i), x[i]};
+}
+
+// The columns of largest magnitude, largest first; a row with fewer columns leaves zeros.
+Outliers find_outliers(const float* x, size_t count) {
+  const hn::ScalableTag<float> d;
+  Outliers top{};
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    const auto larger = hn::Gt(hn::Abs(hn::LoadU(d, x + i)), hn::Set(d, std::fabs(top.back().value)));
+    if (hn::AllFalse(d, larger)) continue;
+    for (size_t k = i; k < i + hn::Lanes(d); ++k) insert_outlier(x, k, top);
+  }
+  for (; i < count; ++i) insert_outlier(x, i, top);
+  return top;
+}
+
+float largest_magnitude(const float* x, size_t count) {
+  const hn::ScalableTag<float> d;
+  auto top = hn::Zero(d);
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) top = hn::Max(top, hn::Abs(hn::LoadU(d, x + i)));
+  float result = hn::GetLane(hn::MaxOfLanes(d, top));
+  for (; i < count; ++i) result = std::max(result, std::fabs(x[i]));
+  return result;
+}
+
+// Overwrites `x`. to[i] = round(x[i] / scale) + 128, where the outliers count as zero. Returns the scale.
+float QuantizeRow(float* x, size_t count, uint8_t* to, Outliers& outliers) {
   const hn::ScalableTag<float> d;
   const hn::RebindToSigned<decltype(d)> di;
   const hn::Rebind<uint8_t, decltype(d)> d8;
+  outliers = find_outliers(x, count);
+  for (const Int8Rows::Outlier& outlier : outliers) x[outlier.column] = 0;
+  const float top = largest_magnitude(x, count);
+  const float inverse = top > 0 ? 127 / top : 0;
   size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
     const auto steps = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, inverse)));
     hn::StoreU(hn::DemoteTo(d8, hn::Add(steps, hn::Set(di, 128))), d8, to + i);
   }
   for (; i < count; ++i) to[i] = static_cast<uint8_t>(std::lrintf(x[i] * inverse) + 128);
+  return top / 127;
 }
 
 // to[o] = scales[o] · (row_scale · (sums[o] − 128 · row_sums[o]) + Σ_k outlier_k · transposed[column_k, o]).
-void ScaleRow(const int32_t* sums, float row_scale, const std::array<Int8Rows::Outlier, outliers_per_row>& outliers,
-              const Int8Weights& w, float* to) {
+void ScaleRow(const int32_t* sums, float row_scale, const Outliers& outliers, const Int8Weights& w, float* to) {
   const hn::ScalableTag<float> d;
   const hn::RebindToSigned<decltype(d)> di;
   const hn::Rebind<int8_t, decltype(d)> d8;
@@ -71,20 +108,6 @@ namespace {
 // How many int32 results are held at a time, so that a wide layer needs no large buffer.
 constexpr size_t accumulator_values = size_t{1} << 22;
 
-// The columns of largest magnitude, largest first; fewer than outliers_per_row columns leave zeros.
-std::array<Int8Rows::Outlier, outliers_per_row> find_outliers(std::span<const float> x) {
-  std::array<Int8Rows::Outlier, outliers_per_row> top{};
-  float smallest = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    if (!(std::fabs(x[i]) > smallest)) continue;
-    size_t at = outliers_per_row - 1;
-    for (; at > 0 && std::fabs(top[at - 1].value) < std::fabs(x[i]); --at) top[at] = top[at - 1];
-    top[at] = {static_cast<uint32_t>(i), x[i]};
-    smallest = std::fabs(top.back().value);
-  }
-  return top;
-}
-
 }  // namespace
 
 void quantize_weights(ConstMatrixView w, int8_t* values, float* scales, int32_t* row_sums) {
@@ -119,14 +142,9 @@ Int8Rows quantize_rows(ConstMatrixView x) {
   parallel_ranges(x.rows, 4, [&](size_t begin, size_t end) {
     std::vector<float> rest(x.cols);
     for (size_t p = begin; p < end; ++p) {
-      result.outliers[p] = find_outliers(x.row(p));
       std::ranges::copy(x.row(p), rest.begin());
-      for (const Int8Rows::Outlier& outlier : result.outliers[p]) rest[outlier.column] = 0;
-      float top = 0;
-      for (const float value : rest) top = std::max(top, std::fabs(value));
-      result.scales[p] = top / 127;
-      HWY_DYNAMIC_DISPATCH(QuantizeRow)
-      (rest.data(), x.cols, top > 0 ? 127 / top : 0, result.values.data() + p * x.cols);
+      result.scales[p] =
+          HWY_DYNAMIC_DISPATCH(QuantizeRow)(rest.data(), x.cols, result.values.data() + p * x.cols, result.outliers[p]);
     }
   });
   return result;
