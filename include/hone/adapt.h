@@ -93,7 +93,7 @@ struct LearnOptions {
   int first_layer = -1;  // −1: default_first_adapted_layer
   size_t preconditioner_chunks = 24;
   size_t pairs = 24;  // of a chunk and its successor
-  size_t neighbours = 10;
+  size_t neighbours = 5;
   uint64_t gradient_budget = 2ull << 30;
   uint64_t seed = 0;
 };
@@ -234,7 +234,7 @@ struct EvaluationOptions {
   size_t continuation = 256;
   size_t windows = 1;  // per file
   SessionOptions session;
-  PublishedOptions published{.first_layer = -1};  // −1: all layers in protocol score, else the session's first layer
+  PublishedOptions published;
   size_t published_neighbours = 10;
   bool run_published = true;
   double duplicate_share = 0.05;  // of the scored text's 13-grams: more is a near-duplicate

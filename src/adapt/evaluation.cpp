@@ -77,7 +77,7 @@ double mixture_bits(const Matrix& losses, const std::vector<size_t>& chosen, con
   std::vector<double> log_probs(chosen.size());
   double total = 0;
   for (size_t t = 0; t < losses.cols(); ++t) {
-    for (size_t j = 0; j < chosen.size(); ++j) log_probs[j] = std::min(0.0f, -losses.row(chosen[j])[t]);
+    for (size_t j = 0; j < chosen.size(); ++j) log_probs[j] = at_most_certain(-losses.row(chosen[j])[t]);
     total -= mixture.update(log_probs) / std::numbers::ln2;
   }
   return total;
@@ -119,8 +119,6 @@ class Evaluator {
                                                      : options.session.first_layer),
         statistics_(load_statistics(*model_, store, first_layer_)) {
     options_.session.first_layer = first_layer_;
-    if (options_.published.first_layer < 0)
-      options_.published.first_layer = options_.protocol == Protocol::score ? 0 : first_layer_;
   }
 
   // One window with the neighbours that `admits` accepts, added to the table's rows.

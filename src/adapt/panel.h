@@ -17,6 +17,9 @@ struct Expert {
   double prior = 0;  // in the no-harm mixture
 };
 
+// Rounding can lift a log-probability above 0. NaN stays: the mixture gives it no weight.
+inline double at_most_certain(float log_prob) { return log_prob > 0 ? 0 : log_prob; }
+
 // Below the first adapted layer a context's keys and values are computed once for all of its experts. What stands
 // before the text (retrieved chunks) is read by the base; experts read the text itself.
 class ExpertPanel {

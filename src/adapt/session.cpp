@@ -14,10 +14,23 @@ namespace {
 // Weights that experts must have to take part in answering; the base always does.
 constexpr double smallest_weight = 0.01;
 
+// A prior weight is positive, also of an expert that a block's evidence has ruled out.
+constexpr double least_carried = 1e-200;
+
 std::vector<double> log_probs_at(const Matrix& losses, size_t t) {
   std::vector<double> result(losses.rows());
-  for (size_t e = 0; e < losses.rows(); ++e) result[e] = std::min(0.0f, -losses.row(e)[t]);
+  for (size_t e = 0; e < losses.rows(); ++e) result[e] = at_most_certain(-losses.row(e)[t]);
   return result;
+}
+
+void check_length(const Model& model, std::span<const Token> prompt, size_t following) {
+  if (prompt.empty()) throw Error(ErrorCode::bad_input, "the prompt is empty; give at least one token");
+  const auto context = static_cast<size_t>(model.config().context);
+  if (following >= context || prompt.size() + 1 > context - following)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("a prompt of {} tokens and {} tokens to follow do not fit the model's "
+                            "context of {}; shorten the prompt or lower --max-tokens",
+                            prompt.size(), following, context));
 }
 
 std::vector<double> normalized(std::vector<double> weights) {
@@ -44,9 +57,10 @@ struct Session::Impl {
   };
 
   Teacher teacher() const { return {*model, store, statistics, options}; }
-  Lesson learn(std::span<const Token> tokens, const std::function<bool(const Chunk&)>& admits, Report& report,
-               const Watch& watch) const;
-  std::unique_ptr<Ready> prepare(std::span<const Token> prompt, const Watch& watch,
+  Lesson learn(std::span<const Token> tokens, size_t following, const std::function<bool(const Chunk&)>& admits,
+               Report& report, const Watch& watch) const;
+  // `following` tokens will be read after the prompt.
+  std::unique_ptr<Ready> prepare(std::span<const Token> prompt, size_t following, const Watch& watch,
                                  const std::function<bool(const Chunk&)>& admits) const;
 };
 
@@ -79,8 +93,8 @@ Session::Session(std::shared_ptr<const Model> model, const Store* store, Session
 
 Session::~Session() = default;
 
-Lesson Session::Impl::learn(std::span<const Token> tokens, const std::function<bool(const Chunk&)>& admits,
-                            Report& report, const Watch& watch) const {
+Lesson Session::Impl::learn(std::span<const Token> tokens, size_t following,
+                            const std::function<bool(const Chunk&)>& admits, Report& report, const Watch& watch) const {
   Lesson lesson;
   {
     const Stopwatch stopwatch(report.seconds, "retrieve");
@@ -92,12 +106,18 @@ Lesson Session::Impl::learn(std::span<const Token> tokens, const std::function<b
     teacher().learn_from_prompt(tokens, lesson, watch.cancel);
   }
   report.gradients_computed += lesson.gradients_computed;
+  if (tokens.size() + lesson.context.size() + following + 1 > static_cast<size_t>(model->config().context)) {
+    lesson.context.clear();
+    lesson.in_context = 0;
+    report.note = "no neighbour was read as text: with it the prompt would not fit the model's context";
+  }
   return lesson;
 }
 
-std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Token> prompt, const Watch& watch,
+std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Token> prompt, size_t following,
+                                                             const Watch& watch,
                                                              const std::function<bool(const Chunk&)>& admits) const {
-  if (prompt.empty()) throw Error(ErrorCode::bad_input, "the prompt is empty; give at least one token");
+  check_length(*model, prompt, following);
   auto ready = std::make_unique<Ready>();
   Report& report = ready->report;
   report.floor = options.floor;
@@ -110,14 +130,14 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
     if (carried.empty()) return weights;
     for (size_t e = 0; e < experts.size(); ++e) {
       const auto before = std::ranges::find(carried, experts[e].name, &ExpertWeight::name);
-      if (before != carried.end()) weights[e] = before->weight;
+      if (before != carried.end()) weights[e] = std::max(before->weight, least_carried);
     }
     return normalized(weights);
   };
   for (size_t begin = options.block_tokens; begin < prompt.size(); begin += options.block_tokens) {
     watch.report("judge", begin, prompt.size());
     const size_t end = std::min(begin + options.block_tokens, prompt.size());
-    const Lesson lesson = learn(prompt.first(begin), admits, report, watch);
+    const Lesson lesson = learn(prompt.first(begin), prompt.size() - begin + following, admits, report, watch);
     const Stopwatch stopwatch(report.seconds, "judge");
     ExpertPanel panel(*model, options.first_layer, watch.cancel);
     add_experts(lesson, options, panel);
@@ -135,7 +155,7 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
       carried.push_back({panel.experts()[e].name, panel.experts()[e].prior, weights[e]});
   }
 
-  ready->lesson = learn(prompt, admits, report, watch);
+  ready->lesson = learn(prompt, following, admits, report, watch);
   for (size_t i = 0; i < ready->lesson.neighbours.size(); ++i)
     report.neighbours.push_back({ready->lesson.neighbours[i].path, ready->lesson.neighbours[i].ordinal,
                                  ready->lesson.scores[i], i < ready->lesson.in_context});
@@ -174,7 +194,7 @@ Completion Session::complete(std::span<const Token> prompt, const SamplingOption
   std::unique_ptr<Impl::Ready> ready;
   {
     const Stopwatch stopwatch(clock, "first");
-    ready = impl_->prepare(prompt, watch, {});
+    ready = impl_->prepare(prompt, sampling.max_tokens, watch, {});
   }
   until_first = clock.front().second;
   ExpertPanel& panel = *ready->panel;
@@ -191,7 +211,7 @@ Completion Session::complete(std::span<const Token> prompt, const SamplingOption
       for (size_t v = 0; v < mixed.size(); ++v) {
         double p = 0;
         for (size_t e = 0; e < weights.size(); ++e)
-          if (weights[e] > 0) p += weights[e] * std::exp(static_cast<double>(logits.row(e)[v]));
+          if (const double log_prob = logits.row(e)[v]; !std::isnan(log_prob)) p += weights[e] * std::exp(log_prob);
         mixed[v] = static_cast<float>(std::log(std::max(p, 1e-300)));
       }
       const Token token = sampler.next(mixed);
@@ -202,7 +222,7 @@ Completion Session::complete(std::span<const Token> prompt, const SamplingOption
       if (impl_->options.learn_from_answer) {
         std::vector<double> log_probs(weights.size());
         for (size_t e = 0; e < weights.size(); ++e)
-          log_probs[e] = std::min(0.0f, logits.row(e)[static_cast<size_t>(token)]);
+          log_probs[e] = at_most_certain(logits.row(e)[static_cast<size_t>(token)]);
         mixture.update(log_probs);
       }
       completion.tokens.push_back(token);
@@ -225,7 +245,7 @@ Completion Session::complete(std::span<const Token> prompt, const SamplingOption
 
 Session::Scored Session::score_continuation(std::span<const Token> prompt, std::span<const Token> continuation,
                                             const Watch& watch, const std::function<bool(const Chunk&)>& admits) {
-  const std::unique_ptr<Impl::Ready> ready = impl_->prepare(prompt, watch, admits);
+  const std::unique_ptr<Impl::Ready> ready = impl_->prepare(prompt, continuation.size(), watch, admits);
   decide::Mixture mixture(ready->weights, impl_->options.sharing, impl_->options.floor);
   const Matrix losses = ready->panel->read(continuation, 0);
   Scored scored;
@@ -245,7 +265,7 @@ Completion complete_with_base(const Model& model, std::span<const Token> prompt,
   AnswerText answer(sampling.stop, stream);
   Completion completion;
   StageSeconds clock;
-  if (prompt.empty()) throw Error(ErrorCode::bad_input, "the prompt is empty; give at least one token");
+  check_length(model, prompt, sampling.max_tokens);
   ExpertPanel panel(model, model.config().layers, watch.cancel);
   {
     const Stopwatch stopwatch(clock, "read");

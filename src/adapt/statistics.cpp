@@ -24,7 +24,7 @@ template <class T>
 void take(std::span<const std::byte>& bytes, T* values, size_t count) {
   if (count > bytes.size() / sizeof(T))
     throw Error(ErrorCode::corrupt, "the store's statistics are damaged; run `hone index --relearn`");
-  std::memcpy(values, bytes.data(), count * sizeof(T));
+  if (count > 0) std::memcpy(values, bytes.data(), count * sizeof(T));
   bytes = bytes.subspan(count * sizeof(T));
 }
 

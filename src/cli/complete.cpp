@@ -2,12 +2,11 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <iostream>
-#include <iterator>
 
 #include "cli/commands.h"
 #include "cli/progress.h"
 #include "cli/session_options.h"
+#include "cli/streams.h"
 #include "model/gguf.h"
 
 namespace hone::cli {
@@ -26,13 +25,8 @@ struct Arguments {
   bool quiet = false;
 };
 
-std::string read_prompt(const Arguments& arguments) {
-  if (arguments.prompt != "-") return arguments.prompt;
-  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-}
-
 std::vector<Token> prompt_tokens(const Arguments& arguments, const Model& model) {
-  const std::string prompt = read_prompt(arguments);
+  const std::string prompt = arguments.prompt == "-" ? read_standard_input() : arguments.prompt;
   if (!arguments.chat && arguments.chat_template.empty()) return model.tokenizer().encode(prompt);
   const Gguf file = Gguf::open(arguments.model.path);
   const ChatTemplate chat_template =
@@ -93,12 +87,12 @@ void run(const Arguments& arguments) {
   const std::vector<Token> prompt = prompt_tokens(arguments, *model);
   std::optional<Store> store;
   if (!arguments.store.empty()) store = Store::open(arguments.store, {model->name(), model->base_hash()});
+  const Watch watch{.progress = {}, .cancel = terminal_watch(true).cancel};
   const auto stream = [&](std::string_view text) {
     if (arguments.json) return;
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
+    fmt::print("{}", text);
+    flush_standard_output();
   };
-  const Watch watch{.progress = {}, .cancel = terminal_watch(true).cancel};
   Session session(model, store ? &*store : nullptr, arguments.session);
   const Completion adapted = session.complete(prompt, arguments.sampling, watch, stream);
   nlohmann::json object = completion_json(adapted);
@@ -127,7 +121,8 @@ void add_complete(CLI::App& program) {
   command->add_option("PROMPT", arguments->prompt, "The prompt; - reads it from standard input")->required();
   command->add_option("--store", arguments->store, "A store made by `hone index`");
   command->add_flag("--chat", arguments->chat, "Wrap the prompt in the model's own chat template");
-  command->add_option("--template", arguments->chat_template, "Wrap it in this one: chatml, gemma or llama3");
+  command->add_option("--template", arguments->chat_template, "Wrap it in this one: chatml, gemma or llama3")
+      ->check(CLI::IsMember({"chatml", "gemma", "llama3"}));
   SamplingOptions& sampling = arguments->sampling;
   command->add_option("-n,--max-tokens", sampling.max_tokens, "Most tokens in the answer")->capture_default_str();
   command->add_option("--temperature", sampling.temperature, "0: the most likely token")->capture_default_str();

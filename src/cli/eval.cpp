@@ -150,8 +150,8 @@ void add_eval(CLI::App& program) {
       ->capture_default_str();
   command->add_option("--published-neighbours", options.published_neighbours, "Neighbours, one step each")
       ->capture_default_str();
-  command->add_option("--published-first-layer", options.published.first_layer,
-                      "Lowest layer with LoRA (default: 0 in protocol score, else --first-layer)");
+  command->add_option("--published-first-layer", options.published.first_layer, "Lowest layer with LoRA")
+      ->capture_default_str();
   add_session_options(*command, options.session);
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->callback([arguments] { run(*arguments); });

@@ -55,6 +55,9 @@ void print_text(const Store& store, const IndexReport& report) {
 
 void run(const Arguments& arguments) {
   const auto model = arguments.model.open();
+  if (arguments.learn.first_layer >= model->config().layers)
+    throw Error(ErrorCode::bad_input, fmt::format("--first-layer is {}; the model has layers 0 to {}",
+                                                  arguments.learn.first_layer, model->config().layers - 1));
   Store store = Store::create(arguments.store, {model->name(), model->base_hash()});
   IndexReport report;
   size_t computed = 0;

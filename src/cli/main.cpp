@@ -3,9 +3,12 @@
 #include <new>
 
 #include "cli/commands.h"
+#include "cli/streams.h"
 #include "hone/base.h"
 
-int main(int argc, char** argv) {
+namespace {
+
+int run(int argc, char** argv) {
   CLI::App program("hone: test-time training for language models on your own machine", "hone");
   program.require_subcommand(1);
   program.set_version_flag("--version", HONE_VERSION);
@@ -19,10 +22,18 @@ int main(int argc, char** argv) {
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return program.exit(error) == 0 ? 0 : 2;
-  } catch (const hone::Error& error) {
-    std::fprintf(stderr, "hone: %s\n", error.what());
-    return 1;
+    if (program.exit(error) != 0) return 2;
+  }
+  hone::cli::flush_standard_output();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  hone::cli::reserve_standard_streams();
+  try {
+    return run(argc, argv);
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "hone: out of memory\n");
     return 1;
@@ -30,5 +41,4 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "hone: %s\n", error.what());
     return 1;
   }
-  return 0;
 }

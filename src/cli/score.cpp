@@ -18,6 +18,8 @@ struct Arguments {
 
 void run(const Arguments& arguments) {
   const std::string text = read_file(arguments.file);
+  if (text.empty())
+    throw Error(ErrorCode::bad_input, fmt::format("'{}' is empty; give a text to score", arguments.file));
   const auto model = arguments.model.open();
   const TextScore result = score(*model, text, arguments.score);
   if (arguments.json) {

@@ -48,7 +48,9 @@ void print_start(std::string_view text) {
 void run(const Arguments& arguments) {
   const Store store = Store::open(arguments.store);
   nlohmann::json found = nlohmann::json::array();
-  for (const auto& [id, score] : store.neighbours(arguments.text, arguments.count)) {
+  const std::vector<Neighbour> neighbours = store.neighbours(arguments.text, arguments.count);
+  if (neighbours.empty()) fmt::print(stderr, "'{}' holds none of these words\n", arguments.store.string());
+  for (const auto& [id, score] : neighbours) {
     const Chunk chunk = store.chunk(id);
     if (arguments.json) {
       found.push_back({{"chunk", id},

@@ -1,0 +1,58 @@
+// Runs single operations on demand, so that bench/speed.py can interleave them with torch: reads lines "OPERATION
+// PRECISION" and answers each with its seconds. Tokens are a fixed text of ids.
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <iostream>
+#include <map>
+
+#include "adapt/gradients.h"
+
+namespace {
+
+using namespace hone;
+
+std::vector<Token> tokens(const Model& model, size_t count) {
+  std::vector<Token> result(count);
+  for (size_t i = 0; i < count; ++i)
+    result[i] = static_cast<Token>((i * 7919 + 13) % static_cast<size_t>(model.config().vocabulary));
+  return result;
+}
+
+void score(const Model& model, size_t count) {
+  const std::vector<Token> text = tokens(model, count);
+  const Sequence sequence{text};
+  const Matrix hidden = model.forward({&sequence, 1});
+  model.losses(hidden.view().row_range(0, count - 1), std::span(text).subspan(1));
+}
+
+void lora_step(const Model& model, int first_layer) {
+  const std::vector<std::vector<Token>> neighbour = {tokens(model, 256)};
+  PublishedOptions options;
+  options.first_layer = first_layer;
+  published_protocol(model, neighbour, options);
+}
+
+void gradient_step(const Model& model, int first_layer) {
+  weight_gradients(model, tokens(model, 256), 1, first_layer, {});
+}
+
+}  // namespace
+
+int main(int, char** argv) {
+  const std::map<std::string, std::shared_ptr<const Model>> models = {
+      {"fp32", Model::open(argv[1])}, {"int8", Model::open(argv[1], {.precision = Precision::int8})}};
+  std::string operation, precision;
+  while (std::cin >> operation >> precision) {
+    const Model& model = *models.at(precision);
+    const auto start = std::chrono::steady_clock::now();
+    if (operation == "score") score(model, 512);
+    if (operation == "lora") lora_step(model, 0);
+    if (operation == "lora-top") lora_step(model, default_first_adapted_layer(model));
+    if (operation == "gradient-top") gradient_step(model, default_first_adapted_layer(model));
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    fmt::print("{:.6f}\n", passed.count());
+    std::fflush(stdout);
+  }
+}

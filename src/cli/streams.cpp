@@ -1,0 +1,45 @@
+#include "cli/streams.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <iostream>
+
+#include "hone/base.h"
+
+namespace hone::cli {
+namespace {
+
+[[noreturn]] void fail(std::string_view action) {
+  throw Error(ErrorCode::io, fmt::format("cannot {}: {}", action, std::strerror(errno)));
+}
+
+}  // namespace
+
+void reserve_standard_streams() {
+  for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream)
+    if (::fcntl(stream, F_GETFD) < 0) (void)::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+std::string read_standard_input() {
+  std::string text;
+  constexpr size_t step = 1 << 20;
+  for (size_t got = step; got > 0;) {
+    const size_t size = text.size();
+    text.resize(size + step);
+    got = std::fread(text.data() + size, 1, step, stdin);
+    text.resize(size + got);
+  }
+  if (std::ferror(stdin)) fail("read standard input");
+  return text;
+}
+
+void flush_standard_output() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) || !std::cout.flush()) fail("write standard output");
+}
+
+}  // namespace hone::cli
