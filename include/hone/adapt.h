@@ -143,7 +143,7 @@ struct SamplingOptions {
   size_t top_k = 0;       // 0: all
   float top_p = 1;        // 1: all
   uint64_t seed = 0;
-  std::vector<std::string> stop;  // the answer ends before the first of these, also where it spans tokens
+  std::vector<std::string> stop = {};  // the answer ends before the first of these, also where it spans tokens
 };
 
 // Seconds per stage, in the order in which the stages ran first.
@@ -190,7 +190,7 @@ struct Completion {
 // dies with it; model and store are only read. One thread at a time.
 class Session {
  public:
-  // `store` may be nullptr: then only the prompt itself teaches. Throws Error{not_found} if the store holds no
+  // `store` may be nullptr: then nothing teaches and the base answers alone. Throws Error{not_found} if the store holds no
   // statistics for the layers.
   Session(std::shared_ptr<const Model> model, const Store* store, SessionOptions options = {});
   ~Session();

@@ -34,7 +34,7 @@ class Error : public std::exception {
   std::string message;
 };
 
-// "bad_input", "not_found", ... as it appears in --json output.
+// "bad_input", "not_found", ...
 std::string_view name(ErrorCode code);
 
 // A read-only view of a row-major fp32 matrix [rows, cols]; does not own its memory.

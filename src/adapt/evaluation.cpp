@@ -255,7 +255,8 @@ class Evaluator {
   std::vector<double> window_bytes_;
 };
 
-void summarize(EvaluationTable& table, const std::vector<double>& window_bytes) {
+// `runs`: windows whose seconds are in the rows.
+void summarize(EvaluationTable& table, const std::vector<double>& window_bytes, size_t runs) {
   const std::vector<double> base = table.rows.front().bits;
   double bytes = 0, base_total = 0;
   for (const double b : window_bytes) bytes += b;
@@ -278,7 +279,7 @@ void summarize(EvaluationTable& table, const std::vector<double>& window_bytes) 
     row.gain = decide::bootstrap_mean(gain);
     row.gain_median = decide::median(gain);
     row.gain_corpus = 1 - total / base_total;
-    for (auto& [stage, seconds] : row.seconds) seconds /= static_cast<double>(base.size());
+    for (auto& [stage, seconds] : row.seconds) seconds /= static_cast<double>(std::max<size_t>(runs, 1));
     if (row.name == "mixture-with-context") with_context = &row;
     if (row.name == "mixture-context-only") context_only = &row;
   }
@@ -321,6 +322,7 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
   result.tables.resize(2);
   result.tables[0].neighbours = "all";
   result.tables[1].neighbours = "without near-duplicates";
+  size_t with_duplicates = 0;
   for (size_t w = 0; w < windows.size(); ++w) {
     watch.report("evaluate", w, windows.size());
     const Window& window = windows[w];
@@ -340,6 +342,7 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
     };
     evaluator.run(window, not_itself, result.tables[0], watch);
     for (EvaluationTable& table : result.tables) table.removed += among_first.size();
+    if (!among_first.empty()) ++with_duplicates;
     if (among_first.empty()) {
       for (size_t r = 0; r < result.tables[0].rows.size(); ++r) {
         const EvaluationRow& from = result.tables[0].rows[r];
@@ -353,7 +356,8 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
   }
   watch.report("evaluate", windows.size(), windows.size());
   result.windows = windows.size();
-  for (EvaluationTable& table : result.tables) summarize(table, evaluator.window_bytes());
+  summarize(result.tables[0], evaluator.window_bytes(), windows.size());
+  summarize(result.tables[1], evaluator.window_bytes(), with_duplicates);
   return result;
 }
 

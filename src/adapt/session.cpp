@@ -66,7 +66,7 @@ struct Session::Impl {
 
 namespace {
 
-// Unit statistics for a request without a store: the prompt's own gradient is taken as it is, scaled to unit variance.
+// Without a store nothing is adapted, so no matrix has statistics.
 CorpusStatistics no_statistics(int first_layer) {
   CorpusStatistics statistics;
   statistics.first_layer = first_layer;

@@ -178,6 +178,10 @@ CorpusStatistics learn_statistics(const Model& model, Store& store, const LearnO
     for (const auto& [id, g] : weight_gradients(model, tokens, 1, statistics.first_layer, watch.cancel))
       moments[id].add(g);
   }
+  if (moments.empty())
+    throw Error(ErrorCode::bad_input,
+                fmt::format("'{}' has no chunk of two tokens or more to learn from; index more text",
+                            store.directory().string()));
   for (const auto& [id, moment] : moments) statistics.blocks.emplace(id, moment.block(chosen.size()));
 
   std::map<MatrixId, double> alignment, curvature;

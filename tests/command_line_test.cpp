@@ -1,0 +1,363 @@
+// The program as its users meet it: what every subcommand prints, its exit codes, and what it says when it cannot.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tests/program.h"
+
+namespace hone {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using test::Result;
+using test::run_program;
+using Arguments = std::vector<std::string>;
+
+const Arguments kSubcommands = {"model", "tokenize", "score", "index", "search", "eval", "complete"};
+const std::string kPrompt = "word1 of file 3 is here. word8 of";
+
+std::string golden(const std::string& name) {
+  return (fs::path(HONE_SOURCE_DIR) / "tests" / "golden" / "models" / name).string();
+}
+
+std::string sentences(int file, int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i)
+    text += "word" + std::to_string(i * 7 % 13) + " of file " + std::to_string(file) + " is here. ";
+  return text;
+}
+
+// One object on one line, nothing on stderr.
+json object_of(const Result& result) {
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(result.err, "");
+  EXPECT_EQ(result.out.find('\n'), result.out.size() - 1) << result.out;
+  json object = json::parse(result.out, nullptr, false);
+  EXPECT_TRUE(object.is_object()) << result.out;
+  return object;
+}
+
+void expect_keys(const json& object, const std::set<std::string>& keys) {
+  for (const std::string& key : keys) EXPECT_TRUE(object.contains(key)) << key << " is missing in " << object;
+}
+
+class CommandLine : public testing::Test {
+ protected:
+  const std::string llama = golden("llama.gguf");
+
+  std::string place(const std::string& name) const { return (scratch.path() / name).string(); }
+  std::string write(const std::string& name, const std::string& text) const {
+    return scratch.write(name, text).string();
+  }
+  std::string documents() const {
+    for (int i = 0; i < 6; ++i) write("docs/f" + std::to_string(i), sentences(i, 100));
+    return place("docs");
+  }
+  std::string store(const std::string& model = "llama.gguf") const {
+    const Result result =
+        run_program({"index", golden(model), documents(), "-o", place("store"), "--chunk-tokens", "64"});
+    EXPECT_EQ(result.code, 0) << result.err;
+    return place("store");
+  }
+  // Fails with exit code 1 and says each of `words` on stderr, nothing on stdout.
+  void expect_failure(const Arguments& arguments, const std::vector<std::string>& words,
+                      const test::Surroundings& surroundings = {}) const {
+    const Result result = run_program(arguments, surroundings);
+    EXPECT_EQ(result.code, 1) << result.err;
+    EXPECT_EQ(result.out, "");
+    EXPECT_TRUE(result.err.starts_with("hone: ") && result.err.ends_with("\n")) << result.err;
+    for (const std::string& word : words) EXPECT_NE(result.err.find(word), std::string::npos) << result.err;
+  }
+
+  test::TemporaryFolder scratch;
+};
+
+TEST_F(CommandLine, HelpOfEverySubcommand) {
+  EXPECT_EQ(run_program({"--help"}).code, 0);
+  EXPECT_EQ(run_program({"model", "get", "--help"}).code, 0);
+  for (const std::string& subcommand : kSubcommands) {
+    const Result result = run_program({subcommand, "--help"});
+    EXPECT_EQ(result.code, 0) << subcommand;
+    EXPECT_NE(result.out.find("--json"), std::string::npos) << subcommand;
+    EXPECT_EQ(result.err, "") << subcommand;
+  }
+}
+
+TEST_F(CommandLine, Version) {
+  const Result result = run_program({"--version"});
+  EXPECT_EQ(result.code, 0);
+  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '.'), 2) << result.out;
+}
+
+TEST_F(CommandLine, BadUsageIsExitCodeTwo) {
+  std::vector<Arguments> all = {{},
+                                {"nonsense"},
+                                {"model"},
+                                {"model", "get", "nonsense"},
+                                {"complete", llama, kPrompt, "--precision", "int4"},
+                                {"complete", llama, kPrompt, "--template", "nonsense"},
+                                {"complete", llama, kPrompt, "--max-tokens", "many"},
+                                {"eval", llama, "--store", "s", "f", "--protocol", "nonsense"}};
+  for (const std::string& subcommand : kSubcommands) all.push_back({subcommand, "--nonsense"});
+  for (const Arguments& arguments : all) {
+    const Result result = run_program(arguments);
+    EXPECT_EQ(result.code, 2) << json(arguments);
+    EXPECT_EQ(result.out, "") << json(arguments);
+    EXPECT_NE(result.err.find("--help"), std::string::npos) << result.err;
+  }
+}
+
+TEST_F(CommandLine, ModelDescribesAFile) {
+  const json object = object_of(run_program({"model", llama, "--json"}));
+  expect_keys(object, {"file", "bytes", "name", "architecture", "licence", "parameters", "layers", "width", "ffn_width",
+                       "heads", "kv_heads", "context", "vocabulary", "tokenizer", "pre_tokenizer", "chat_template",
+                       "types", "assumed"});
+  EXPECT_EQ(object["architecture"], "llama");
+  EXPECT_EQ(object["bytes"], fs::file_size(llama));
+  const json gemma = object_of(run_program({"model", golden("gemma3.gguf"), "--json"}));
+  expect_keys(gemma["assumed"], {"sliding_window_pattern", "rope_local_base"});
+  const Result text = run_program({"model", golden("gemma3.gguf")});
+  EXPECT_NE(text.out.find("assumed"), std::string::npos) << text.out;
+}
+
+TEST_F(CommandLine, TokenizePrintsIds) {
+  const Result text = run_program({"tokenize", llama}, {.input = kPrompt});
+  EXPECT_EQ(text.code, 0);
+  const json object = object_of(run_program({"tokenize", llama, "--json"}, {.input = kPrompt}));
+  std::string line;
+  for (const json& id : object["ids"]) line += (line.empty() ? "" : " ") + id.dump();
+  EXPECT_EQ(text.out, line + "\n");
+  EXPECT_EQ(object["tokens"], object["ids"].size());
+  const std::string special = "<|im_end|>";
+  EXPECT_EQ(object_of(run_program({"tokenize", llama, "--special", "--json"}, {.input = special}))["tokens"], 1);
+  EXPECT_GT(object_of(run_program({"tokenize", llama, "--json"}, {.input = special}))["tokens"], 1);
+}
+
+TEST_F(CommandLine, TokenizeTakesBytesThatAreNotUtf8) {
+  const std::string bytes = {'a', '\xff', '\xfe', 'b', '\xc3'};
+  for (const char* model : {"llama.gguf", "qwen2.gguf", "gemma3.gguf"})
+    EXPECT_EQ(object_of(run_program({"tokenize", golden(model), "--json"}, {.input = bytes}))["tokens"], 5) << model;
+}
+
+TEST_F(CommandLine, ScorePrintsBitsPerByte) {
+  const std::string file = write("text", sentences(1, 60));
+  const json object = object_of(run_program({"score", llama, file, "--json"}));
+  expect_keys(object, {"model", "base_hash", "precision", "window", "stride", "second_halves", "tokens", "bytes",
+                       "bits", "bpb", "perplexity"});
+  EXPECT_DOUBLE_EQ(object["bpb"].get<double>(), object["bits"].get<double>() / object["bytes"].get<double>());
+  EXPECT_EQ(object["precision"], "fp32");
+  EXPECT_NE(run_program({"score", llama, file}).out.find("bits per byte"), std::string::npos);
+  const json halves = object_of(run_program({"score", llama, file, "--json", "--second-halves", "--window", "64"}));
+  EXPECT_EQ(halves["second_halves"], true);
+  EXPECT_EQ(halves["tokens"].get<int>() % 31, 0);
+}
+
+TEST_F(CommandLine, IndexReportsWhatItDid) {
+  const Arguments command = {"index", llama, documents(), "-o", place("store"), "--json"};
+  const json first = object_of(run_program(command));
+  expect_keys(first, {"store", "model", "base_hash", "files", "indexed", "unchanged", "removed", "chunks_added",
+                      "chunks_duplicate", "chunks", "gradients_computed", "skipped"});
+  EXPECT_EQ(first["indexed"], 6);
+  EXPECT_EQ(first["skipped"], json::array());
+  fs::remove(place("docs/f0"));
+  write("docs/binary", std::string(100, '\0'));
+  const json second = object_of(run_program(command));
+  EXPECT_EQ(second["indexed"], 0);
+  EXPECT_EQ(second["unchanged"], 5);
+  EXPECT_EQ(second["removed"], 1);
+  ASSERT_EQ(second["skipped"].size(), 1u);
+  EXPECT_NE(second["skipped"][0]["reason"].get<std::string>().find("binary"), std::string::npos);
+  Arguments with_gradients = command;
+  with_gradients.push_back("--gradients");
+  EXPECT_GT(object_of(run_program(with_gradients))["gradients_computed"], 0);
+  const Result quiet = run_program({"index", llama, place("docs"), "-o", place("store"), "--quiet"});
+  EXPECT_EQ(quiet.code, 0);
+  EXPECT_EQ(quiet.out + quiet.err, "");
+}
+
+TEST_F(CommandLine, SearchShowsNeighbours) {
+  const std::string where = store();
+  const json object = object_of(run_program({"search", where, "word1 of file 3", "-k", "2", "--json"}));
+  ASSERT_EQ(object["neighbours"].size(), 2u);
+  expect_keys(object["neighbours"][0], {"chunk", "score", "path", "ordinal", "hash", "text"});
+  EXPECT_TRUE(object["neighbours"][0]["path"].get<std::string>().ends_with("f3"));
+  EXPECT_NE(run_program({"search", where, "word1 of file 3"}).out.find("f3"), std::string::npos);
+  const Result nothing = run_program({"search", where, "zebra"});
+  EXPECT_EQ(nothing.code, 0);
+  EXPECT_EQ(nothing.out, "");
+  EXPECT_NE(nothing.err.find(where), std::string::npos);
+}
+
+TEST_F(CommandLine, EvalComparesTheMethods) {
+  const std::string where = store(), file = write("other", sentences(9, 80));
+  const std::string short_file = write("short", "too short");
+  Arguments command = {"eval",
+                       llama,
+                       "--store",
+                       where,
+                       file,
+                       short_file,
+                       "--offset",
+                       "20",
+                       "--prefix",
+                       "48",
+                       "--continuation",
+                       "24",
+                       "--windows",
+                       "2",
+                       "--context-neighbours",
+                       "1"};
+  EXPECT_NE(run_program(command).out.find("mixture-with-context"), std::string::npos);
+  command.push_back("--json");
+  for (const char* protocol : {"continue", "score", "complete"}) {
+    SCOPED_TRACE(protocol);
+    Arguments with_protocol = command;
+    with_protocol.insert(with_protocol.end(), {"--protocol", protocol});
+    const json object = object_of(run_program(with_protocol));
+    expect_keys(object, {"protocol", "windows", "tokens", "tables", "peak_rss_mb", "base_hash", "skipped"});
+    EXPECT_EQ(object["protocol"], protocol);
+    EXPECT_EQ(object["windows"], 2);
+    EXPECT_EQ(object["skipped"].size(), 1u);
+    ASSERT_EQ(object["tables"].size(), 2u);
+    for (const json& table : object["tables"]) {
+      expect_keys(table, {"neighbours", "removed", "rows"});
+      for (const json& row : table["rows"])
+        expect_keys(row, {"name", "settings", "bpb", "gain", "gain_ci", "gain_median", "gain_corpus", "worse",
+                          "harm_bits_max", "bound_bits", "seconds"});
+      EXPECT_EQ(table["rows"][0]["name"], "base");
+      EXPECT_EQ(table["rows"][0]["gain"], 0);
+    }
+  }
+}
+
+TEST_F(CommandLine, CompleteAnswersAndReports) {
+  const std::string where = store();
+  const Arguments command = {"complete", llama, "--store", where, kPrompt, "-n", "8", "--context-neighbours", "1"};
+  Arguments as_json = command;
+  as_json.insert(as_json.end(), {"--json", "--base"});
+  const json object = object_of(run_program(as_json));
+  expect_keys(object, {"text", "tokens", "stopped", "seconds_to_first_token", "tokens_per_second", "hone", "base"});
+  expect_keys(object["hone"],
+              {"protocol", "neighbours", "experts", "evidence_tokens", "evidence_base_bits", "evidence_mixture_bits",
+               "bound_bits", "floor", "gradients_computed", "seconds", "note", "base_hash"});
+  expect_keys(object["base"], {"text", "tokens", "seconds_to_first_token", "tokens_per_second"});
+  EXPECT_LE(object["tokens"].size(), 8u);
+  EXPECT_EQ(object["hone"]["neighbours"][0]["in_context"], true);
+  double weights = 0;
+  for (const json& expert : object["hone"]["experts"]) weights += expert["weight"].get<double>();
+  EXPECT_NEAR(weights, 1, 1e-9);
+
+  Arguments with_base = command;
+  with_base.push_back("--base");
+  const Result text = run_program(with_base);
+  EXPECT_EQ(text.code, 0);
+  EXPECT_NE(text.out.find("the base's answer"), std::string::npos);
+  for (const char* part : {"neighbour", "weight", "bound", "first token"})
+    EXPECT_NE(text.err.find(part), std::string::npos) << part;
+  Arguments quiet = command;
+  quiet.push_back("--quiet");
+  EXPECT_EQ(run_program(quiet).err, "");
+}
+
+TEST_F(CommandLine, CompleteReadsThePromptFromStandardInput) {
+  const json direct = object_of(run_program({"complete", llama, kPrompt, "--json"}));
+  const json piped = object_of(run_program({"complete", llama, "-", "--json"}, {.input = kPrompt}));
+  EXPECT_EQ(direct["tokens"], piped["tokens"]);
+}
+
+TEST_F(CommandLine, CompleteEndsBeforeAStopString) {
+  const std::string answer = object_of(run_program({"complete", llama, kPrompt, "--json"}))["text"];
+  const std::string stop = answer.substr(2, 3);
+  for (const char c : stop) ASSERT_TRUE(c >= 0x20 && c < 0x7F) << answer;
+  const json object =
+      object_of(run_program({"complete", llama, kPrompt, "--json", "--stop", "nowhere", "--stop", stop}));
+  EXPECT_EQ(object["stopped"], true);
+  EXPECT_EQ(object["text"], answer.substr(0, answer.find(stop)));
+}
+
+TEST_F(CommandLine, ChatTemplateIsRecognisedOrNamed) {
+  for (const char* model : {"llama.gguf", "qwen2.gguf", "gemma3.gguf"})
+    object_of(run_program({"complete", golden(model), "word", "--chat", "-n", "2", "--json"}));
+  std::string bytes = read_file(llama);
+  const std::string mark = "<|im_start|>", other = "<|zz_start|>";
+  for (size_t at = bytes.find(mark); at != std::string::npos; at = bytes.find(mark))
+    bytes.replace(at, mark.size(), other);
+  const std::string model = write("other.gguf", bytes);
+  expect_failure({"complete", model, "word", "--chat"}, {model, "--template"});
+  EXPECT_EQ(run_program({"complete", model, "word", "--template", "chatml", "-n", "2"}).code, 0);
+}
+
+TEST_F(CommandLine, ModelsThatAreNone) {
+  const std::string text = write("text", sentences(0, 5)), bytes = read_file(llama);
+  const std::string not_a_model = write("not.gguf", "this is a text"), empty = write("empty.gguf", "");
+  const std::string cut = write("cut.gguf", bytes.substr(0, bytes.size() / 2)), folder = scratch.path().string();
+  for (const std::string& model : {place("missing.gguf"), not_a_model, empty, cut, folder}) {
+    for (const Arguments& arguments : {Arguments{"model", model},
+                                       {"tokenize", model},
+                                       {"score", model, text},
+                                       {"complete", model, "word"},
+                                       {"index", model, text, "-o", place("new")},
+                                       {"eval", model, text, "--store", place("new")}})
+      expect_failure(arguments, {"'" + model + "'"});
+  }
+  EXPECT_FALSE(fs::exists(place("new")));
+}
+
+TEST_F(CommandLine, TextsThatAreNone) {
+  const std::string empty = write("empty", ""), missing = place("missing"), folder = documents();
+  for (const std::string& file : {empty, missing, folder}) expect_failure({"score", llama, file}, {"'" + file + "'"});
+  const std::string where = store();
+  for (const std::string& file : {missing, folder})
+    expect_failure({"eval", llama, "--store", where, file}, {"'" + file + "'"});
+  expect_failure({"eval", llama, "--store", where, empty}, {"tokens", "--offset"});
+  expect_failure({"complete", llama, ""}, {"prompt is empty"});
+  expect_failure({"complete", llama, "-"}, {"prompt is empty"});
+  expect_failure({"score", llama, write("text", "some words"), "--window", "513"}, {"window", "512"});
+}
+
+TEST_F(CommandLine, PathsThatCannotBeIndexed) {
+  fs::create_directory(place("nothing"));
+  const std::string binary = write("binary", std::string("\0\1\2", 3) + sentences(1, 3)), empty = write("empty", "");
+  for (const std::string& path : {place("nothing"), binary, empty, place("missing")})
+    expect_failure({"index", llama, path, "-o", place("store")}, {"'" + path + "'"});
+  expect_failure({"index", llama, documents(), "-o", binary}, {"'" + binary + "'"});
+  expect_failure({"index", llama, documents(), "-o", place("new"), "--first-layer", "3"}, {"--first-layer", "0 to 2"});
+  EXPECT_FALSE(fs::exists(place("new")));
+}
+
+TEST_F(CommandLine, UnreadableFiles) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root reads everything";
+  const std::string file = write("text", "words"), model = write("model.gguf", read_file(llama));
+  for (const std::string& path : {file, model}) fs::permissions(path, fs::perms::none);
+  expect_failure({"score", llama, file}, {"'" + file + "'", "Permission denied"});
+  expect_failure({"model", model}, {"'" + model + "'", "Permission denied"});
+  expect_failure({"index", llama, file, "-o", place("store")}, {"'" + file + "'"});
+}
+
+TEST_F(CommandLine, StoresThatAreNone) {
+  const std::string text = write("text", "words"), missing = place("missing");
+  for (const std::string& where : {missing, text})
+    for (const Arguments& arguments : {Arguments{"search", where, "word"},
+                                       {"complete", llama, "word", "--store", where},
+                                       {"eval", llama, text, "--store", where}})
+      expect_failure(arguments, {"'" + where + "'", "hone index"});
+}
+
+TEST_F(CommandLine, StoreOfAnotherModel) {
+  const std::string where = store("qwen2.gguf"), text = write("text", sentences(1, 90));
+  for (const Arguments& arguments : {Arguments{"complete", llama, "word", "--store", where},
+                                     {"eval", llama, text, "--store", where},
+                                     {"index", llama, text, "-o", where}})
+    expect_failure(arguments, {"'" + where + "'", "Tiny qwen2", "Tiny llama"});
+}
+
+TEST_F(CommandLine, PromptLongerThanTheContext) {
+  const std::string prompt = sentences(1, 100), where = store();
+  expect_failure({"complete", llama, prompt}, {"context", "512"});
+  expect_failure({"complete", llama, prompt, "--store", where}, {"context", "512"});
+}
+
+}  // namespace
+}  // namespace hone

@@ -1,0 +1,92 @@
+// The built program in a child process, its output caught.
+#pragma once
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "base/files.h"
+#include "tests/temporary_folder.h"
+
+namespace hone::test {
+
+struct Surroundings {
+  std::string input = {};  // what standard input holds
+  int output = -1;         // descriptor to write to, instead of Result::out
+  bool closed = false;     // standard input and output are
+  std::vector<int> ignored_signals = {};
+  size_t largest_file = 0;  // bytes that the program may write to one file; 0: any
+};
+
+struct Result {
+  int code = -1;  // 128 + the signal if one ended it
+  std::string out, err;
+};
+
+class Program {
+ public:
+  explicit Program(const std::vector<std::string>& arguments, const Surroundings& surroundings = {}) {
+    const std::string input = streams_.write("in", surroundings.input).string();
+    streams_.write("out", "");
+    streams_.write("err", "");
+    std::vector<char*> command = {const_cast<char*>(HONE_PROGRAM)};
+    for (const std::string& argument : arguments) command.push_back(const_cast<char*>(argument.c_str()));
+    command.push_back(nullptr);
+    child_ = ::fork();
+    if (child_ < 0) throw std::runtime_error("cannot fork");
+    if (child_ > 0) return;
+    ::setenv("OMP_NUM_THREADS", "1", 1);
+    for (const int signal : {SIGINT, SIGPIPE}) ::signal(signal, SIG_DFL);
+    for (const int signal : surroundings.ignored_signals) ::signal(signal, SIG_IGN);
+    if (surroundings.largest_file > 0) {
+      const rlimit limit{surroundings.largest_file, surroundings.largest_file};
+      ::setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    ::dup2(::open(input.c_str(), O_RDONLY), STDIN_FILENO);
+    ::dup2(surroundings.output >= 0 ? surroundings.output : ::open(stream("out").c_str(), O_WRONLY), STDOUT_FILENO);
+    ::dup2(::open(stream("err").c_str(), O_WRONLY), STDERR_FILENO);
+    if (surroundings.closed) {
+      ::close(STDIN_FILENO);
+      ::close(STDOUT_FILENO);
+    }
+    ::close_range(STDERR_FILENO + 1, ~0u, 0);
+    ::execv(command.front(), command.data());
+    ::_exit(127);
+  }
+  ~Program() {
+    if (child_ <= 0) return;
+    ::kill(child_, SIGKILL);
+    ::waitpid(child_, nullptr, 0);
+  }
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  void interrupt() const { ::kill(child_, SIGINT); }
+
+  Result wait() {
+    int status = 0;
+    if (::waitpid(child_, &status, 0) != child_) throw std::runtime_error("cannot wait for " HONE_PROGRAM);
+    child_ = -1;
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(stream("out")),
+            read_file(stream("err"))};
+  }
+
+ private:
+  std::filesystem::path stream(const char* name) const { return streams_.path() / name; }
+
+  TemporaryFolder streams_;
+  pid_t child_ = -1;
+};
+
+inline Result run_program(const std::vector<std::string>& arguments, const Surroundings& surroundings = {}) {
+  return Program(arguments, surroundings).wait();
+}
+
+}  // namespace hone::test
