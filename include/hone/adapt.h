@@ -190,14 +190,15 @@ struct Completion {
 // dies with it; model and store are only read. One thread at a time.
 class Session {
  public:
-  // `store` may be nullptr: then nothing teaches and the base answers alone. Throws Error{not_found} if the store holds no
-  // statistics for the layers.
+  // `store` may be nullptr: then nothing teaches and the base answers alone. Throws Error{not_found} if the store holds
+  // no statistics for the layers.
   Session(std::shared_ptr<const Model> model, const Store* store, SessionOptions options = {});
   ~Session();
 
   // Continues `prompt` (tokens as the model reads them, BOS not included). `stream`, if given, gets the text piece by
-  // piece, whole UTF-8 characters, nothing of a stop string. Throws Error{bad_input} if prompt, retrieved context and
-  // answer do not fit the model's context or the prompt is empty; Error{cancelled}.
+  // piece, whole UTF-8 characters (the last may be cut by max_tokens), nothing of a stop string. Throws
+  // Error{bad_input} if prompt, retrieved context and answer do not fit the model's context or the prompt is empty;
+  // Error{cancelled}.
   Completion complete(std::span<const Token> prompt, const SamplingOptions& sampling, const Watch& watch = {},
                       const std::function<void(std::string_view)>& stream = {});
 

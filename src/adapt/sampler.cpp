@@ -106,9 +106,6 @@ bool AnswerText::add(std::string_view piece) {
   return false;
 }
 
-void AnswerText::finish() {
-  text_.resize(text_.size() - incomplete_tail(text_));
-  release(text_.size());
-}
+void AnswerText::finish() { release(text_.size()); }
 
 }  // namespace hone

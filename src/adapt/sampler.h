@@ -32,7 +32,7 @@ class AnswerText {
   AnswerText(std::vector<std::string> stops, const std::function<void(std::string_view)>& stream);
   // Adds a token's bytes. True if a stop string is complete: the answer ends before it.
   bool add(std::string_view piece);
-  // No more tokens come: what was held back is text after all, but for half a character at the end.
+  // No more tokens come: what was held back is text after all.
   void finish();
   const std::string& text() const { return text_; }
 

@@ -18,13 +18,13 @@ TextScore score(const Model& model, std::string_view text, const ScoreOptions& o
   // Without BOS nothing predicts a window's first token, so that the window before it must score it.
   const size_t smallest_window = options.second_halves ? 3 : 2;
   const size_t largest_stride = bos || options.second_halves ? options.window : options.window - 1;
-  const size_t largest_window = static_cast<size_t>(model.config().context) - (bos && !options.second_halves ? 1 : 0);
-  if (options.window < smallest_window || options.window > largest_window || stride < 1 || stride > largest_stride)
-    throw Error(
-        ErrorCode::bad_input,
-        fmt::format("window {} and stride {} do not fit: the window is {} to {} tokens, the "
-                    "stride 1 to {}",
-                    options.window, stride, smallest_window, largest_window, bos ? "the window" : "the window − 1"));
+  if (options.window < smallest_window || options.window > static_cast<size_t>(model.config().context) || stride < 1 ||
+      stride > largest_stride)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("window {} and stride {} do not fit: the window is {} to {} tokens, the "
+                            "stride 1 to {}",
+                            options.window, stride, smallest_window, model.config().context,
+                            bos ? "the window" : "the window − 1"));
   const size_t shortest = options.second_halves ? options.window : (bos ? 1 : 2);
   if (tokens.size() < shortest)
     throw Error(ErrorCode::bad_input,
