@@ -30,6 +30,7 @@ class SessionTest : public testing::Test {
     options.neighbours = 4;
     options.context_neighbours = 2;
     options.block_tokens = 16;
+    options.judged_blocks = 1000;
     return options;
   }
   std::vector<Token> encode(std::string_view text) const { return model->tokenizer().encode(text); }

@@ -132,7 +132,8 @@ struct SessionOptions {
   int first_layer = -1;                               // −1: default_first_adapted_layer
   decide::Sharing sharing = decide::Sharing::fixed_share;
   double floor = 0.02;             // every token keeps floor × the base's probability
-  size_t block_tokens = 128;       // of the prompt; a block is judged by what earlier blocks made
+  size_t block_tokens = 128;       // of the prompt; a block is judged by what the tokens before it made
+  size_t judged_blocks = 1;        // so many of the last ones; each costs a lesson of its own
   bool learn_from_answer = false;  // generated tokens move the weights too
   uint64_t gradient_budget = 2ull << 30;
 };

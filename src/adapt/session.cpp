@@ -83,7 +83,9 @@ Session::Session(std::shared_ptr<const Model> model, const Store* store, Session
                 fmt::format("first layer {} of a model of {} layers", options.first_layer, model->config().layers));
   if (!(options.floor > 0 && options.floor < 1))
     throw Error(ErrorCode::bad_input, fmt::format("floor is {}; it must be above 0 and below 1", options.floor));
-  if (options.block_tokens < 1) throw Error(ErrorCode::bad_input, "a block needs at least one token");
+  constexpr size_t most = size_t{1} << 24;
+  if (options.block_tokens < 1 || options.block_tokens > most || options.judged_blocks > most)
+    throw Error(ErrorCode::bad_input, "a block has 1 to 2^24 tokens, and at most 2^24 blocks are judged");
   impl_->statistics = store ? load_statistics(*model, *store, options.first_layer) : no_statistics(options.first_layer);
   if (!store) options.prompt_steps.clear();
   impl_->model = std::move(model);
@@ -134,7 +136,10 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
     }
     return normalized(weights);
   };
-  for (size_t begin = options.block_tokens; begin < prompt.size(); begin += options.block_tokens) {
+  const size_t judged = options.judged_blocks * options.block_tokens;
+  const size_t first =
+      prompt.size() > judged ? std::max(options.block_tokens, prompt.size() - judged) : options.block_tokens;
+  for (size_t begin = first; begin < prompt.size() && judged > 0; begin += options.block_tokens) {
     watch.report("judge", begin, prompt.size());
     const size_t end = std::min(begin + options.block_tokens, prompt.size());
     const Lesson lesson = learn(prompt.first(begin), prompt.size() - begin + following, admits, report, watch);

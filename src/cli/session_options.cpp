@@ -30,6 +30,8 @@ void add_session_options(CLI::App& command, SessionOptions& options) {
   command.add_option("--block-tokens", options.block_tokens, "Prompt tokens that are judged at a time")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command.add_option("--judged-blocks", options.judged_blocks, "So many of the prompt's last blocks move the weights")
+      ->capture_default_str();
   command.add_flag("--learn-from-answer", options.learn_from_answer, "Generated tokens move the weights too");
   add_gradient_budget(command, options.gradient_budget);
 }
