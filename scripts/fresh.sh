@@ -80,7 +80,7 @@ fresh_copy() {
 }
 
 fresh_checkout() {
-  local to=$fresh_root/root/hone changed untracked
+  local to=$fresh_root/srv/hone changed untracked
   [[ -n $(git ls-files) ]] || die "git tracks no file here: commit, or git add, what is to be tested"
   changed=$(git status --short --untracked-files=no)
   untracked=$(git ls-files --others --exclude-standard | wc -l)

@@ -29,7 +29,7 @@ inline std::filesystem::path gemma3() { return model_path("gemma-3-270m-q4_k_m.g
 
 }  // namespace hone::test
 
-#define HONE_NEED_FILE(path)                                                             \
-  do {                                                                                   \
+#define HONE_NEED_FILE(path)                                                              \
+  do {                                                                                    \
     if (!std::filesystem::exists(path)) GTEST_SKIP() << "needs " << (path) << ": absent"; \
   } while (false)
