@@ -28,7 +28,7 @@ struct MatrixId {
 };
 std::string name(MatrixId id);
 
-// How the frozen products are computed. Adapters are fp32 always.
+// How the frozen products are computed. Gradients, LoRA and dense additions are fp32 always.
 enum class Precision {
   fp32,  // the reference
   int8,  // weights int8 with a scale per output row, activations uint8 with a scale per token
@@ -49,7 +49,7 @@ struct ModelConfig {
 
 class Model;
 
-// What one request has learned: additions to linear layers, y = W x + step · (ΔW x + B A x). Belongs to the request and
+// What one request has learned: additions to linear layers, y = W x + step · (ΔW x + B A x), never merged into W. Belongs to the request and
 // dies with it. Moves; copying is spelled copy().
 class Adapter {
  public:
@@ -57,12 +57,23 @@ class Adapter {
     Matrix a;  // [rank, in]
     Matrix b;  // [out, rank]
   };
-  std::map<MatrixId, Matrix> dense;      // ΔW [out, in]
+  // ΔW = diag(scales) values, values [out, in].
+  struct Quantized {
+    size_t out = 0;
+    size_t in = 0;
+    std::vector<int8_t> values;     // [out, in]
+    std::vector<float> scales;      // [out]
+    std::vector<int32_t> row_sums;  // [out]: Σ of a row of values
+  };
+  std::map<MatrixId, Matrix> dense;         // ΔW [out, in]
+  std::map<MatrixId, Quantized> quantized;  // ΔW that int8 products can read
   std::map<MatrixId, LowRank> low_rank;  // LoRA (Hu et al. 2021), no extra scale
 
   // LoRA on all seven matrices of layers [first_layer, L): A ~ N(0, 1/in) from the stream (seed, "lora"), B = 0.
   static Adapter lora(const Model& model, int first_layer, int rank, uint64_t seed = 0);
   Adapter copy() const;
+  // Turns every dense ΔW into its quantized form, a quarter of the memory. Its quantum is relative to ΔW itself.
+  void quantize();
   // The lowest layer that has an addition; `none` if there is no addition at all.
   int first_layer(int none) const;
 };

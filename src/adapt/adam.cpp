@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "base/parallel.h"
 #include "hone/adapt.h"
 
 namespace hone {
@@ -14,13 +15,15 @@ void Adam::update(Matrix& values, const Matrix& gradient, Moments& moments) cons
   }
   const float correction1 = 1 - std::pow(beta1_, static_cast<float>(steps_));
   const float correction2 = 1 - std::pow(beta2_, static_cast<float>(steps_));
-  for (size_t i = 0; i < values.size(); ++i) {
-    const float g = gradient.data()[i];
-    float &m = moments.first.data()[i], &v = moments.second.data()[i];
-    m = beta1_ * m + (1 - beta1_) * g;
-    v = beta2_ * v + (1 - beta2_) * g * g;
-    values.data()[i] -= learning_rate_ * (m / correction1) / (std::sqrt(v / correction2) + epsilon_);
-  }
+  parallel_ranges(values.size(), 1 << 12, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      const float g = gradient.data()[i];
+      float &m = moments.first.data()[i], &v = moments.second.data()[i];
+      m = beta1_ * m + (1 - beta1_) * g;
+      v = beta2_ * v + (1 - beta2_) * g * g;
+      values.data()[i] -= learning_rate_ * (m / correction1) / (std::sqrt(v / correction2) + epsilon_);
+    }
+  });
 }
 
 void Adam::step(Adapter& adapter, const std::map<MatrixId, Adapter::LowRank>& gradients) {

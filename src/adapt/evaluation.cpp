@@ -165,6 +165,8 @@ class Evaluator {
     {
       const Stopwatch stopwatch(seconds, "retrieve");
       teacher.find_neighbours(model_->tokenizer().decode(published_setting ? window.continuation : window.prefix),
+                              std::max({session.neighbours, session.context_neighbours,
+                                        options_.run_published ? options_.published_neighbours : 0}),
                               admits, lesson);
     }
     {
@@ -175,15 +177,18 @@ class Evaluator {
     std::vector<Token> text = window.prefix;
     text.insert(text.end(), window.continuation.begin(), window.continuation.end());
     const size_t first_scored = window.prefix.size();
+    const size_t by_base = first_scored > 0 ? first_scored - 1 : 0;
     Matrix losses;
     std::vector<Expert> experts;
     {
       const Stopwatch stopwatch(seconds, "experts");
-      ExpertPanel panel(*model_, first_layer_, watch.cancel);
-      add_experts(lesson, session, panel);
-      losses = panel.read(text, first_scored);
+      ExpertPanel panel =
+          panel_of(*model_, first_layer_, lesson, experts_of(lesson, session), std::span(text).first(by_base), watch.cancel);
+      losses = panel.read(std::span(text).subspan(by_base), first_scored - by_base);
       experts = panel.experts();
     }
+    lesson.neighbour_direction.reset();
+    lesson.prompt_direction.reset();
     const Families families(experts);
     const size_t tokens = window.continuation.size();
 

@@ -2,11 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace hone {
 
-void Teacher::find_neighbours(std::string_view text, const std::function<bool(const Chunk&)>& admits,
+void Teacher::find_neighbours(std::string_view text, size_t wanted, const std::function<bool(const Chunk&)>& admits,
                               Lesson& lesson) const {
-  const size_t wanted = std::max(options.neighbours, options.context_neighbours);
   if (!store || wanted == 0) return;
   const size_t candidates = admits ? wanted + 190 : wanted;
   for (const Neighbour& neighbour : store->neighbours(text, candidates)) {
@@ -29,14 +30,16 @@ void Teacher::learn_from_neighbours(Lesson& lesson, const Watch& watch) const {
   if (teachers.empty() || (options.neighbour_steps.empty() && options.context_steps.empty())) return;
   lesson.neighbour_direction = neighbour_direction(model, *store, statistics, teachers, options.gradient_budget, watch,
                                                    &lesson.gradients_computed);
+  if (model.precision() == Precision::int8) lesson.neighbour_direction->quantize();
 }
 
 void Teacher::learn_from_prompt(std::span<const Token> tokens, Lesson& lesson, const CancelToken& cancel) const {
   if (tokens.size() < 2 || options.prompt_steps.empty()) return;
   lesson.prompt_direction = prompt_direction(model, statistics, tokens, cancel);
+  if (model.precision() == Precision::int8) lesson.prompt_direction->quantize();
 }
 
-void add_experts(const Lesson& lesson, const SessionOptions& options, ExpertPanel& panel) {
+std::vector<Expert> experts_of(const Lesson& lesson, const SessionOptions& options) {
   const bool has_context = !lesson.context.empty();
   const Adapter* neighbours = lesson.neighbour_direction ? &*lesson.neighbour_direction : nullptr;
   const Adapter* prompt = lesson.prompt_direction ? &*lesson.prompt_direction : nullptr;
@@ -49,22 +52,35 @@ void add_experts(const Lesson& lesson, const SessionOptions& options, ExpertPane
   const double total = base + context + rest + reading;
   base /= total, context /= total, rest /= total, reading /= total;
 
-  const size_t plain = panel.add_context({});
-  panel.add_expert({"base", plain, nullptr, 0, base});
+  std::vector<Expert> experts = {{"base", plain_context, nullptr, 0, base}};
+  const auto add = [&](const std::string& name, size_t from, const Adapter* direction, float step, double prior) {
+    experts.push_back({name, from, direction, step, prior});
+  };
   if (neighbours)
     for (const float step : options.neighbour_steps)
-      panel.add_expert(
-          {fmt::format("neighbours {:g}", step), plain, neighbours, step, rest / static_cast<double>(direct)});
+      add(fmt::format("neighbours {:g}", step), plain_context, neighbours, step, rest / static_cast<double>(direct));
   if (prompt)
     for (const float step : options.prompt_steps)
-      panel.add_expert({fmt::format("prompt {:g}", step), plain, prompt, step, rest / static_cast<double>(direct)});
-  if (!has_context) return;
-  const size_t retrieved = panel.add_context(lesson.context);
-  panel.add_expert({"context", retrieved, nullptr, 0, context});
+      add(fmt::format("prompt {:g}", step), plain_context, prompt, step, rest / static_cast<double>(direct));
+  if (has_context) add("context", retrieved_context, nullptr, 0, context);
   if (both > 0)
     for (const float step : options.context_steps)
-      panel.add_expert({fmt::format("context + neighbours {:g}", step), retrieved, neighbours, step,
-                        reading / static_cast<double>(both)});
+      add(fmt::format("context + neighbours {:g}", step), retrieved_context, neighbours, step,
+          reading / static_cast<double>(both));
+  return experts;
+}
+
+ExpertPanel panel_of(const Model& model, int first_adapted_layer, const Lesson& lesson, std::vector<Expert> experts,
+                     std::span<const Token> before, const CancelToken& cancel) {
+  ExpertPanel panel(model, first_adapted_layer, cancel);
+  panel.add_context(before);
+  if (std::ranges::find(experts, retrieved_context, &Expert::context) != experts.end()) {
+    std::vector<Token> retrieved = lesson.context;
+    retrieved.insert(retrieved.end(), before.begin(), before.end());
+    panel.add_context(retrieved);
+  }
+  for (Expert& expert : experts) panel.add_expert(std::move(expert));
+  return panel;
 }
 
 std::vector<double> priors(const std::vector<Expert>& experts) {

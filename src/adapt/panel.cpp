@@ -36,12 +36,7 @@ void ExpertPanel::add_expert(Expert expert) {
 Matrix ExpertPanel::read(std::span<const Token> tokens, size_t first_scored) {
   const size_t count = tokens.size(), width = static_cast<size_t>(model_.config().width);
   std::vector<Sequence> below;
-  std::vector<size_t> place(contexts_.size());
-  for (size_t c = 0; c < contexts_.size(); ++c) {
-    if (!contexts_[c].used) continue;
-    place[c] = below.size();
-    below.push_back({tokens, nullptr, 1, &contexts_[c].below});
-  }
+  for (Context& context : contexts_) below.push_back({tokens, nullptr, 1, &context.below});
   Matrix shared = model_.forward(below, 0, first_adapted_layer_, model_.embed(below), nullptr, cancel_);
 
   std::vector<Sequence> above;
@@ -49,7 +44,7 @@ Matrix ExpertPanel::read(std::span<const Token> tokens, size_t first_scored) {
   for (size_t e = 0; e < experts_.size(); ++e) {
     const Expert& expert = experts_[e];
     above.push_back({tokens, expert.adapter, expert.step, &caches_[e]});
-    std::copy_n(shared.data() + place[expert.context] * count * width, count * width,
+    std::copy_n(shared.data() + expert.context * count * width, count * width,
                 hidden.data() + e * count * width);
   }
   hidden = model_.forward(above, first_adapted_layer_, model_.config().layers, std::move(hidden), nullptr, cancel_);
@@ -80,22 +75,6 @@ Matrix ExpertPanel::next_logits() const {
   Matrix last = Matrix::uninitialized(experts_.size(), static_cast<size_t>(model_.config().width));
   for (size_t e = 0; e < experts_.size(); ++e) std::ranges::copy(last_hidden_[e].row(0), last.row(e).begin());
   return model_.logits(last);
-}
-
-void ExpertPanel::keep(std::span<const size_t> indices) {
-  std::vector<Expert> experts;
-  std::vector<KvCache> caches;
-  std::vector<Matrix> last_hidden;
-  for (Context& context : contexts_) context.used = false;
-  for (const size_t e : indices) {
-    contexts_[experts_[e].context].used = true;
-    experts.push_back(std::move(experts_[e]));
-    caches.push_back(std::move(caches_[e]));
-    last_hidden.push_back(std::move(last_hidden_[e]));
-  }
-  experts_ = std::move(experts);
-  caches_ = std::move(caches);
-  last_hidden_ = std::move(last_hidden);
 }
 
 }  // namespace hone

@@ -21,7 +21,7 @@ struct Expert {
 inline double at_most_certain(float log_prob) { return log_prob > 0 ? 0 : log_prob; }
 
 // Below the first adapted layer a context's keys and values are computed once for all of its experts. What stands
-// before the text (retrieved chunks) is read by the base; experts read the text itself.
+// before the text (retrieved chunks, the prompt so far) is read by the base; experts read the text itself.
 class ExpertPanel {
  public:
   ExpertPanel(const Model& model, int first_adapted_layer, const CancelToken& cancel);
@@ -38,14 +38,11 @@ class ExpertPanel {
   void read(std::span<const Token> tokens) { read(tokens, tokens.size()); }
   // Logits [experts, V] of the token that follows what was read. Something must have been read.
   Matrix next_logits() const;
-  // Drops all experts but these (ascending indices), and contexts that nobody uses any more.
-  void keep(std::span<const size_t> indices);
 
  private:
   struct Context {
     KvCache below, above;  // layers [0, S) of everything read; layers [S, L) of what stands before the text
     Matrix last_hidden;    // [1, D] after the last token of `before`, or empty
-    bool used = true;
   };
 
   const Model& model_;

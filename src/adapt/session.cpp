@@ -100,7 +100,8 @@ Lesson Session::Impl::learn(std::span<const Token> tokens, size_t following,
   Lesson lesson;
   {
     const Stopwatch stopwatch(report.seconds, "retrieve");
-    teacher().find_neighbours(model->tokenizer().decode(tokens), admits, lesson);
+    teacher().find_neighbours(model->tokenizer().decode(tokens),
+                              std::max(options.neighbours, options.context_neighbours), admits, lesson);
   }
   {
     const Stopwatch stopwatch(report.seconds, "gradients");
@@ -144,9 +145,9 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
     const size_t end = std::min(begin + options.block_tokens, prompt.size());
     const Lesson lesson = learn(prompt.first(begin), prompt.size() - begin + following, admits, report, watch);
     const Stopwatch stopwatch(report.seconds, "judge");
-    ExpertPanel panel(*model, options.first_layer, watch.cancel);
-    add_experts(lesson, options, panel);
-    const Matrix losses = panel.read(prompt.first(end), begin);
+    ExpertPanel panel = panel_of(*model, options.first_layer, lesson, experts_of(lesson, options),
+                                 prompt.first(begin - 1), watch.cancel);
+    const Matrix losses = panel.read(prompt.subspan(begin - 1, end - begin + 1), 1);
     decide::Mixture mixture(weights_for(panel.experts()), options.sharing);
     report.bound_bits += mixture.bound_bits(end - begin);
     for (size_t t = 0; t < losses.cols(); ++t) {
@@ -168,24 +169,22 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
   if (store && ready->lesson.neighbours.empty()) report.note = "the store has no text that resembles the prompt";
 
   const Stopwatch stopwatch(report.seconds, "read");
-  ready->panel = std::make_unique<ExpertPanel>(*model, options.first_layer, watch.cancel);
-  add_experts(ready->lesson, options, *ready->panel);
-  const std::vector<double> weights = weights_for(ready->panel->experts());
-  std::vector<size_t> kept;
+  std::vector<Expert> experts = experts_of(ready->lesson, options), kept;
+  const std::vector<double> weights = weights_for(experts);
   for (size_t e = 0; e < weights.size(); ++e) {
-    const Expert& expert = ready->panel->experts()[e];
-    report.experts.push_back({expert.name, expert.prior, weights[e]});
-    if (e == 0 || weights[e] >= smallest_weight) {
-      kept.push_back(e);
-      ready->weights.push_back(weights[e]);
-    } else {
-      report.experts.back().weight = 0;
-    }
+    const bool answers = e == 0 || weights[e] >= smallest_weight;
+    report.experts.push_back({experts[e].name, experts[e].prior, answers ? weights[e] : 0});
+    if (!answers) continue;
+    ready->weights.push_back(weights[e]);
+    kept.push_back(std::move(experts[e]));
   }
   ready->weights = normalized(ready->weights);
-  for (size_t k = 0; k < kept.size(); ++k) report.experts[kept[k]].weight = ready->weights[k];
-  ready->panel->keep(kept);
-  ready->panel->read(prompt);
+  size_t k = 0;
+  for (ExpertWeight& expert : report.experts)
+    if (expert.weight > 0) expert.weight = ready->weights[k++];
+  ready->panel = std::make_unique<ExpertPanel>(panel_of(*model, options.first_layer, ready->lesson, std::move(kept),
+                                                        prompt.first(prompt.size() - 1), watch.cancel));
+  ready->panel->read(prompt.last(1));
   return ready;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 namespace hone {
@@ -12,6 +13,7 @@ class RandomStream {
   uint64_t next();
   double uniform();                // in [0, 1)
   double normal();                 // mean 0, variance 1
+  void normals(std::span<float> to, float deviation);  // mean 0; the same whatever the number of threads
   uint64_t below(uint64_t bound);  // uniform in [0, bound), bound > 0
 
  private:

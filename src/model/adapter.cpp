@@ -27,8 +27,7 @@ Adapter Adapter::lora(const Model& model, int first_layer, int rank, uint64_t se
       const MatrixId id{layer, static_cast<MatrixKind>(kind)};
       const auto [out, in] = model.shape(id);
       LowRank pair{Matrix(static_cast<size_t>(rank), in), Matrix(out, static_cast<size_t>(rank))};
-      const double scale = 1 / std::sqrt(static_cast<double>(in));
-      for (size_t i = 0; i < pair.a.size(); ++i) pair.a.data()[i] = static_cast<float>(scale * random.normal());
+      random.normals({pair.a.data(), pair.a.size()}, 1 / std::sqrt(static_cast<float>(in)));
       adapter.low_rank.emplace(id, std::move(pair));
     }
   return adapter;
@@ -37,27 +36,43 @@ Adapter Adapter::lora(const Model& model, int first_layer, int rank, uint64_t se
 Adapter Adapter::copy() const {
   Adapter other;
   for (const auto& [id, delta] : dense) other.dense.emplace(id, delta.copy());
+  other.quantized = quantized;
   for (const auto& [id, pair] : low_rank) other.low_rank.emplace(id, LowRank{pair.a.copy(), pair.b.copy()});
   return other;
 }
 
 int Adapter::first_layer(int none) const {
   int first = none;
+  if (!quantized.empty()) first = std::min(first, quantized.begin()->first.layer);
   if (!dense.empty()) first = std::min(first, dense.begin()->first.layer);
   if (!low_rank.empty()) first = std::min(first, low_rank.begin()->first.layer);
   return first;
 }
 
-void add_adapters(const PackedBatch& batch, MatrixId id, ConstMatrixView x, MatrixView y) {
+void Adapter::quantize() {
+  for (auto entry = dense.begin(); entry != dense.end(); entry = dense.erase(entry)) {
+    const Matrix& delta = entry->second;
+    Quantized result{delta.rows(), delta.cols(), std::vector<int8_t>(delta.size()), std::vector<float>(delta.rows()),
+                     std::vector<int32_t>(delta.rows())};
+    quantize_weights(delta, result.values.data(), result.scales.data(), result.row_sums.data());
+    quantized.insert_or_assign(entry->first, std::move(result));
+  }
+}
+
+void add_adapters(const PackedBatch& batch, MatrixId id, LinearInput& x, MatrixView y) {
   for (const AdapterRun& run : batch.adapters) {
-    const ConstMatrixView from = x.row_range(run.first_row, run.rows);
     const MatrixView to = y.row_range(run.first_row, run.rows);
     const float* steps = batch.steps.data() + run.first_row;
     if (const auto dense = run.adapter->dense.find(id); dense != run.adapter->dense.end())
-      linear_forward(from, dense->second, to, true, steps);
+      linear_forward(x.packed(), run.first_row, run.rows, dense->second, to, true, steps);
+    if (const auto found = run.adapter->quantized.find(id); found != run.adapter->quantized.end()) {
+      const Adapter::Quantized& w = found->second;
+      int8_forward(x.quantized(), run.first_row, run.rows,
+                   {w.out, w.in, w.values.data(), w.scales.data(), w.row_sums.data()}, to, steps);
+    }
     if (const auto pair = run.adapter->low_rank.find(id); pair != run.adapter->low_rank.end()) {
       Matrix inner = Matrix::uninitialized(run.rows, pair->second.a.rows());
-      linear_forward(from, pair->second.a, inner);
+      linear_forward(x.packed(), run.first_row, run.rows, pair->second.a, inner);
       linear_forward(inner, pair->second.b, to, true, steps);
     }
   }
@@ -70,6 +85,10 @@ void add_adapters_backward(const PackedBatch& batch, MatrixId id, ConstMatrixVie
     const float* steps = batch.steps.data() + run.first_row;
     if (const auto dense = run.adapter->dense.find(id); dense != run.adapter->dense.end())
       linear_backward_input(from, weight_view(dense->second), to, true, steps);
+    if (const auto found = run.adapter->quantized.find(id); found != run.adapter->quantized.end()) {
+      const Adapter::Quantized& w = found->second;
+      linear_backward_input(from, {nullptr, w.values.data(), w.scales.data(), w.out, w.in}, to, true, steps);
+    }
     if (const auto pair = run.adapter->low_rank.find(id); pair != run.adapter->low_rank.end()) {
       Matrix inner = Matrix::uninitialized(run.rows, pair->second.a.rows());
       linear_backward_input(from, weight_view(pair->second.b), inner);

@@ -19,34 +19,46 @@ namespace hone::HWY_NAMESPACE {
 
 using Vec = hn::Vec<Float>;
 constexpr float masked = -1e30f;
+constexpr size_t max_columns = tile_vectors * HWY_MAX_BYTES / sizeof(float);
 
-// One head's queries [first, first + count) of a sequence, one query a lane; columns beyond count repeat the last
-// query.
+// Queries [first, first + count) of a sequence for `heads` neighbouring heads that share a key/value head; lane
+// h · count + i is query first + i of the h-th of them, and lanes beyond heads · count repeat the last.
 struct QueryBlock {
   const AttentionSequence& sequence;
   size_t first;
   size_t count;
-  size_t columns;    // count rounded up to whole vectors
+  size_t first_head;
+  size_t heads;
+  size_t columns;    // lanes, in whole vectors
   size_t key_begin;  // keys that any query of the block sees
   size_t key_end;
 
-  size_t query(size_t lane) const { return first + std::min(lane, count - 1); }
+  size_t used() const { return heads * count; }
+  size_t head(size_t lane) const { return first_head + std::min(lane, used() - 1) / count; }
+  size_t query(size_t lane) const { return first + std::min(lane, used() - 1) % count; }
   size_t position(size_t lane) const { return sequence.first_position + query(lane); }
 };
 
-QueryBlock query_block(const AttentionShape& shape, const AttentionSequence& sequence, size_t index) {
-  const size_t first = index * tile_columns();
-  const size_t count = std::min(tile_columns(), sequence.rows - first);
-  const size_t columns = (count + lanes() - 1) / lanes() * lanes();
-  const size_t position = sequence.first_position + first;
-  const size_t begin = shape.window > 0 && position + 1 > shape.window ? position + 1 - shape.window : 0;
-  return {sequence, first, count, columns, begin, position + count};
+size_t queries_per_block(size_t heads) { return std::max<size_t>(1, tile_columns() / heads); }
+
+size_t blocks_of(const AttentionSequence& sequence, size_t heads) {
+  return (sequence.rows + queries_per_block(heads) - 1) / queries_per_block(heads);
 }
 
-// packed[i][lane] = rows[query(lane)][offset + i] for i < head_dim.
-void pack_head(const QueryBlock& block, ConstMatrixView rows, size_t offset, size_t head_dim, float* packed) {
+QueryBlock query_block(const AttentionShape& shape, const AttentionSequence& sequence, size_t index, size_t first_head,
+                       size_t heads) {
+  const size_t first = index * queries_per_block(heads);
+  const size_t count = std::min(queries_per_block(heads), sequence.rows - first);
+  const size_t columns = (heads * count + lanes() - 1) / lanes() * lanes();
+  const size_t position = sequence.first_position + first;
+  const size_t begin = shape.window > 0 && position + 1 > shape.window ? position + 1 - shape.window : 0;
+  return {sequence, first, count, first_head, heads, columns, begin, position + count};
+}
+
+// packed[i][lane] = rows[query(lane)][head(lane) · head_dim + i] for i < head_dim.
+void pack_heads(const QueryBlock& block, ConstMatrixView rows, size_t head_dim, float* packed) {
   for (size_t lane = 0; lane < block.columns; ++lane) {
-    const float* row = rows.row(block.sequence.first_row + block.query(lane)).data() + offset;
+    const float* row = rows.row(block.sequence.first_row + block.query(lane)).data() + block.head(lane) * head_dim;
     for (size_t i = 0; i < head_dim; ++i) packed[i * block.columns + lane] = row[i];
   }
 }
@@ -96,17 +108,16 @@ void block_scores(const AttentionShape& shape, const QueryBlock& block, const fl
   }
 }
 
-void head_forward(const AttentionShape& shape, const QueryBlock& block, size_t head, ConstMatrixView q, MatrixView out,
-                  MatrixView log_normalizer) {
+void block_forward(const AttentionShape& shape, const QueryBlock& block, ConstMatrixView q, MatrixView out,
+                   MatrixView log_normalizer) {
   const Float d;
   const size_t dim = shape.head_dim, width = block.columns, keys = block.key_end - block.key_begin;
-  const size_t kv_stride = shape.kv_heads * dim, kv_offset = head / (shape.heads / shape.kv_heads) * dim;
+  const size_t kv_stride = shape.kv_heads * dim, kv_offset = block.first_head / (shape.heads / shape.kv_heads) * dim;
   Matrix packed = Matrix::uninitialized(dim, width), scores = Matrix::uninitialized(keys, width);
-  pack_head(block, q, head * dim, dim, packed.data());
+  pack_heads(block, q, dim, packed.data());
   block_scores(shape, block, packed.data(), block.sequence.keys + kv_offset, kv_stride, scores.data());
 
-  alignas(64) float normalizer[3 * HWY_MAX_BYTES / sizeof(float)];
-  alignas(64) float inverse[3 * HWY_MAX_BYTES / sizeof(float)];
+  alignas(64) float normalizer[max_columns], inverse[max_columns];
   for (size_t lane = 0; lane < width; lane += lanes()) {
     Vec top = hn::Set(d, masked), sum = hn::Zero(d);
     for (size_t j = 0; j < keys; ++j) top = hn::Max(top, hn::LoadU(d, scores.row(j).data() + lane));
@@ -119,33 +130,35 @@ void head_forward(const AttentionShape& shape, const QueryBlock& block, size_t h
     hn::StoreU(hn::Div(hn::Set(d, 1.0f), sum), d, inverse + lane);
     hn::StoreU(hn::Add(top, hn::Log(d, sum)), d, normalizer + lane);
   }
-  float* to = out.row(block.sequence.first_row + block.first).data() + head * dim;
+  Matrix attended = Matrix::uninitialized(block.used(), dim);
   small_product<Layout::columns>(scores.data(), width, block.sequence.values + block.key_begin * kv_stride + kv_offset,
-                                 kv_stride, keys, to, out.cols, block.count, dim, false);
-  for (size_t lane = 0; lane < block.count; ++lane) {
-    for (size_t i = 0; i < dim; ++i) to[lane * out.cols + i] *= inverse[lane];
-    if (log_normalizer.data) log_normalizer.row(block.sequence.first_row + block.first + lane)[head] = normalizer[lane];
+                                 kv_stride, keys, attended.data(), dim, block.used(), dim, false);
+  for (size_t lane = 0; lane < block.used(); ++lane) {
+    const size_t row = block.sequence.first_row + block.query(lane), head = block.head(lane);
+    float* to = out.row(row).data() + head * dim;
+    for (size_t i = 0; i < dim; ++i) to[i] = attended.row(lane)[i] * inverse[lane];
+    if (log_normalizer.data) log_normalizer.row(row)[head] = normalizer[lane];
   }
 }
 
 // Adds to dq of the block's queries, and to this head's dk and dv [rows of the sequence, head_dim].
-void head_backward(const AttentionShape& shape, const QueryBlock& block, size_t head, ConstMatrixView q,
+void head_backward(const AttentionShape& shape, const QueryBlock& block, ConstMatrixView q,
                    ConstMatrixView log_normalizer, ConstMatrixView out, ConstMatrixView d_out, MatrixView dq,
                    Matrix& dk, Matrix& dv) {
   const Float d;
+  const size_t head = block.first_head;
   const size_t dim = shape.head_dim, width = block.columns, keys = block.key_end - block.key_begin;
   const size_t kv_stride = shape.kv_heads * dim, kv_offset = head / (shape.heads / shape.kv_heads) * dim;
   const size_t first_row = block.sequence.first_row + block.first;
   Matrix packed = Matrix::uninitialized(dim, width);
   Matrix p = Matrix::uninitialized(keys, width), ds = Matrix::uninitialized(keys, width);
-  pack_head(block, q, head * dim, dim, packed.data());
+  pack_heads(block, q, dim, packed.data());
   block_scores(shape, block, packed.data(), block.sequence.keys + kv_offset, kv_stride, p.data());
-  pack_head(block, d_out, head * dim, dim, packed.data());
+  pack_heads(block, d_out, dim, packed.data());
   small_product<Layout::rows>(block.sequence.values + block.key_begin * kv_stride + kv_offset, kv_stride, packed.data(),
                               width, dim, ds.data(), width, keys, width, false);
 
-  alignas(64) float normalizer[3 * HWY_MAX_BYTES / sizeof(float)];
-  alignas(64) float correction[3 * HWY_MAX_BYTES / sizeof(float)];  // Σ_i d_out_i out_i
+  alignas(64) float normalizer[max_columns], correction[max_columns];  // the latter Σ_i d_out_i out_i
   for (size_t lane = 0; lane < width; ++lane) {
     const size_t row = block.sequence.first_row + block.query(lane);
     normalizer[lane] = log_normalizer.row(row)[head];
@@ -170,20 +183,21 @@ void head_backward(const AttentionShape& shape, const QueryBlock& block, size_t 
                               dv.row(block.key_begin).data(), dim, keys, dim, true);
 }
 
-size_t blocks_of(const AttentionSequence& sequence) { return (sequence.rows + tile_columns() - 1) / tile_columns(); }
-
 void Attention(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
                MatrixView out, MatrixView log_normalizer) {
+  const size_t group = shape.heads / shape.kv_heads;
+  size_t heads = std::min(group, tile_columns());
+  while (group % heads != 0) --heads;
   struct Task {
-    size_t sequence, block, head;
+    size_t sequence, block, first_head;
   };
   std::vector<Task> tasks;
   for (size_t s = 0; s < sequences.size(); ++s)
-    for (size_t b = blocks_of(sequences[s]); b-- > 0;)
-      for (size_t h = 0; h < shape.heads; ++h) tasks.push_back({s, b, h});
+    for (size_t b = blocks_of(sequences[s], heads); b-- > 0;)
+      for (size_t h = 0; h < shape.heads; h += heads) tasks.push_back({s, b, h});
   parallel_for(tasks.size(), [&](size_t t) {
-    const QueryBlock block = query_block(shape, sequences[tasks[t].sequence], tasks[t].block);
-    head_forward(shape, block, tasks[t].head, q, out, log_normalizer);
+    const auto [sequence, index, first_head] = tasks[t];
+    block_forward(shape, query_block(shape, sequences[sequence], index, first_head, heads), q, out, log_normalizer);
   });
 }
 
@@ -196,21 +210,22 @@ void AttentionBackward(const AttentionShape& shape, const std::vector<AttentionS
     parallel_for(shape.heads, [&](size_t h) {
       head_dk[h] = Matrix(sequence.rows, dim);
       head_dv[h] = Matrix(sequence.rows, dim);
-      for (size_t b = 0; b < blocks_of(sequence); ++b)
-        head_backward(shape, query_block(shape, sequence, b), h, q, log_normalizer, out, d_out, dq, head_dk[h],
+      for (size_t b = 0; b < blocks_of(sequence, 1); ++b)
+        head_backward(shape, query_block(shape, sequence, b, h, 1), q, log_normalizer, out, d_out, dq, head_dk[h],
                       head_dv[h]);
     });
-    for (size_t row = 0; row < sequence.rows; ++row)
-      for (size_t kv = 0; kv < shape.kv_heads; ++kv)
-        for (size_t i = 0; i < dim; ++i) {
-          float k_sum = 0, v_sum = 0;
-          for (size_t h = kv * group; h < (kv + 1) * group; ++h) {
-            k_sum += head_dk[h].row(row)[i];
-            v_sum += head_dv[h].row(row)[i];
+    parallel_ranges(sequence.rows, 16, [&](size_t begin, size_t end) {
+      for (size_t row = begin; row < end; ++row)
+        for (size_t h = 0; h < shape.heads; ++h) {
+          float* to_k = dk.row(sequence.first_row + row).data() + h / group * dim;
+          float* to_v = dv.row(sequence.first_row + row).data() + h / group * dim;
+          const float *from_k = head_dk[h].row(row).data(), *from_v = head_dv[h].row(row).data();
+          for (size_t i = 0; i < dim; ++i) {
+            to_k[i] = h % group == 0 ? from_k[i] : to_k[i] + from_k[i];
+            to_v[i] = h % group == 0 ? from_v[i] : to_v[i] + from_v[i];
           }
-          dk.row(sequence.first_row + row)[kv * dim + i] = k_sum;
-          dv.row(sequence.first_row + row)[kv * dim + i] = v_sum;
         }
+    });
   }
 }
 

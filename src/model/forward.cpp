@@ -67,7 +67,7 @@ Matrix Model::forward(std::span<const Sequence> batch, int first, int last, Matr
     const auto project = [&](LinearInput& from, MatrixKind kind, size_t width) {
       Matrix y = Matrix::uninitialized(rows, width);
       from.forward(impl_->linear(id_of(l, kind)), y);
-      add_adapters(packed, id_of(l, kind), from.values(), y);
+      add_adapters(packed, id_of(l, kind), from, y);
       return y;
     };
 

@@ -24,21 +24,26 @@ constexpr size_t reduction_block = 256;
 
 inline size_t vectors_for(size_t columns) { return (std::min(columns, tile_columns()) + lanes() - 1) / lanes(); }
 
-// panel[k][lane] = scale[lane] · x[first + lane][k]; lanes beyond `count` are zero.
-void pack_rows_transposed(ConstMatrixView x, size_t first, size_t count, const float* row_scale, float* panel,
-                          size_t width) {
-  for (size_t k0 = 0; k0 < x.cols; k0 += 16) {
-    const size_t k1 = std::min(k0 + 16, x.cols);
+// panel[k][lane] = x[first + lane][k]; lanes beyond `count` are zero.
+void pack_panel(ConstMatrixView x, size_t first, size_t count, size_t width, float* panel) {
+  constexpr size_t step = 16;
+  for (size_t k0 = 0; k0 < x.cols; k0 += step) {
+    const size_t k1 = std::min(k0 + step, x.cols);
     for (size_t lane = 0; lane < width; ++lane) {
-      if (lane >= count) {
-        for (size_t k = k0; k < k1; ++k) panel[k * width + lane] = 0;
-        continue;
-      }
-      const float* row = x.data + (first + lane) * x.cols;
-      const float scale = row_scale ? row_scale[first + lane] : 1.0f;
-      for (size_t k = k0; k < k1; ++k) panel[k * width + lane] = row_scale ? scale * row[k] : row[k];
+      const float* row = x.data + (first + std::min(lane, count - 1)) * x.cols;
+      for (size_t k = k0; k < k1; ++k) panel[k * width + lane] = lane < count ? row[k] : 0.0f;
     }
   }
+}
+
+void PackPanels(ConstMatrixView x, PackedRows& packed) {
+  packed.width = tile_columns();
+  const size_t count = (x.rows + packed.width - 1) / packed.width;
+  packed.panels = Matrix::uninitialized(count, x.cols * packed.width);
+  parallel_for(count, [&](size_t p) {
+    const size_t first = p * packed.width, some = std::min(packed.width, x.rows - first);
+    pack_panel(x, first, some, vectors_for(some) * lanes(), packed.panels.row(p).data());
+  });
 }
 
 void store_element(float value, float* to, bool accumulate) { *to = accumulate ? *to + value : value; }
@@ -79,29 +84,43 @@ void store_transposed(const float* tile, size_t tile_row, size_t rows, size_t co
       store_element(tile[r * tile_row + lane], y + lane * y_row + r, accumulate);
 }
 
-void LinearForward(ConstMatrixView x, ConstMatrixView w, MatrixView y, bool accumulate, const float* row_scale) {
-  const size_t width = tile_columns(), depth = x.cols;
-  const size_t panels = (x.rows + width - 1) / width;
-  Matrix packed = Matrix::uninitialized(panels, depth * width);
-  parallel_for(panels, [&](size_t p) {
-    const size_t first = p * width, count = std::min(width, x.rows - first);
-    pack_rows_transposed(x, first, count, row_scale, packed.data() + p * depth * width, vectors_for(count) * lanes());
-  });
+// How many equal parts make `parts` tasks enough for all threads.
+size_t splits(size_t parts, size_t most) {
+  const auto wanted = static_cast<size_t>(threads()) * 2;
+  return parts >= wanted ? 1 : std::min(most, (wanted + parts - 1) / parts);
+}
+
+void scale_lanes(float* tile, size_t stride, size_t rows, const float* scale, size_t lane_begin, size_t lane_end) {
+  for (size_t r = 0; r < rows; ++r)
+    for (size_t lane = lane_begin; lane < lane_end; ++lane) tile[r * stride + lane] *= scale[lane - lane_begin];
+}
+
+void LinearForward(const PackedRows& x, size_t first, size_t count, ConstMatrixView w, MatrixView y, bool accumulate,
+                   const float* row_scale) {
+  const size_t width = x.width, depth = x.depth;
+  const size_t first_panel = first / width, panels = (first + count + width - 1) / width - first_panel;
   const size_t target = w.rows / (static_cast<size_t>(threads()) * 4) / tile_rows * tile_rows;
   const size_t rows_per_task = std::clamp<size_t>(target, tile_rows, 64);
-  parallel_for((w.rows + rows_per_task - 1) / rows_per_task, [&](size_t b) {
+  const size_t row_tasks = (w.rows + rows_per_task - 1) / rows_per_task, panel_tasks = splits(row_tasks, panels);
+  parallel_for(row_tasks * panel_tasks, [&](size_t task) {
     alignas(64) float result[max_tile];
-    const size_t end = std::min(w.rows, (b + 1) * rows_per_task);
-    for (size_t p = 0; p < panels; ++p) {
-      const size_t first = p * width, count = std::min(width, x.rows - first);
-      const size_t vectors = vectors_for(count), stride = vectors * lanes();
-      for (size_t row = b * rows_per_task; row < end; row += tile_rows) {
+    const size_t begin = task / panel_tasks * rows_per_task, end = std::min(w.rows, begin + rows_per_task);
+    const size_t part = task % panel_tasks;
+    for (size_t p = first_panel + panels * part / panel_tasks; p < first_panel + panels * (part + 1) / panel_tasks; ++p) {
+      const size_t panel_rows = std::min(width, x.rows - p * width);
+      const size_t vectors = vectors_for(panel_rows), stride = vectors * lanes();
+      const size_t lane_begin = std::max(first, p * width) - p * width;
+      const size_t lane_end = std::min(first + count, p * width + panel_rows) - p * width;
+      const size_t to_row = p * width + lane_begin - first;
+      const float* panel = x.panels.row(p).data();
+      for (size_t row = begin; row < end; row += tile_rows) {
         const size_t rows = std::min(tile_rows, end - row);
-        const float* panel = packed.data() + p * depth * width;
         for (size_t k = 0; k < depth; k += reduction_block)
           tile_of<Layout::rows>(vectors, w.data + row * depth + k, depth, panel + k * stride, stride,
                                 std::min(reduction_block, depth - k), result, stride, rows, k > 0);
-        store_transposed(result, stride, rows, count, y.data + first * y.cols + row, y.cols, accumulate);
+        if (row_scale) scale_lanes(result, stride, rows, row_scale + to_row, lane_begin, lane_end);
+        store_transposed(result + lane_begin, stride, rows, lane_end - lane_begin, y.data + to_row * y.cols + row,
+                         y.cols, accumulate);
       }
     }
   });
@@ -126,8 +145,12 @@ void pack_strip(const WeightView& w, size_t k0, size_t count, size_t first, size
 template <Layout layout>
 void product(const float* a, size_t a_stride, const WeightView& b, MatrixView c, bool accumulate) {
   const size_t width = tile_columns(), depth = b.out;
-  parallel_for((b.in + width - 1) / width, [&](size_t s) {
-    const size_t first = s * width, columns = std::min(width, b.in - first);
+  const size_t strips = (b.in + width - 1) / width, row_tiles = (c.rows + tile_rows - 1) / tile_rows;
+  const size_t row_tasks = splits(strips, row_tiles);
+  parallel_for(strips * row_tasks, [&](size_t task) {
+    const size_t first = task / row_tasks * width, columns = std::min(width, b.in - first), part = task % row_tasks;
+    const size_t row_begin = row_tiles * part / row_tasks * tile_rows;
+    const size_t row_end = std::min(c.rows, row_tiles * (part + 1) / row_tasks * tile_rows);
     const size_t vectors = vectors_for(columns), stride = vectors * lanes();
     const bool whole = columns == stride;
     Matrix strip = Matrix::uninitialized(std::min(depth, reduction_block), stride);
@@ -136,8 +159,8 @@ void product(const float* a, size_t a_stride, const WeightView& b, MatrixView c,
       const size_t count = std::min(reduction_block, depth - k);
       pack_strip(b, k, count, first, stride, strip.data());
       const bool add = accumulate || k > 0;
-      for (size_t row = 0; row < c.rows; row += tile_rows) {
-        const size_t rows = std::min(tile_rows, c.rows - row);
+      for (size_t row = row_begin; row < row_end; row += tile_rows) {
+        const size_t rows = std::min(tile_rows, row_end - row);
         float* to = c.data + row * c.cols + first;
         const float* from = layout == Layout::rows ? a + row * a_stride + k : a + k * a_stride + row;
         if (whole) {
@@ -172,13 +195,21 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace hone {
 
+HWY_EXPORT(PackPanels);
 HWY_EXPORT(LinearForward);
 HWY_EXPORT(LinearBackwardInput);
 HWY_EXPORT(LinearBackwardWeight);
 
+PackedRows::PackedRows(ConstMatrixView x) : rows(x.rows), depth(x.cols) { HWY_DYNAMIC_DISPATCH(PackPanels)(x, *this); }
+
+void linear_forward(const PackedRows& x, size_t first, size_t count, ConstMatrixView w, MatrixView y, bool accumulate,
+                    const float* row_scale) {
+  if (count == 0) return;
+  HWY_DYNAMIC_DISPATCH(LinearForward)(x, first, count, w, y, accumulate, row_scale);
+}
+
 void linear_forward(ConstMatrixView x, ConstMatrixView w, MatrixView y, bool accumulate, const float* row_scale) {
-  if (x.rows == 0) return;
-  HWY_DYNAMIC_DISPATCH(LinearForward)(x, w, y, accumulate, row_scale);
+  linear_forward(PackedRows(x), 0, x.rows, w, y, accumulate, row_scale);
 }
 
 void linear_backward_input(ConstMatrixView dy, const WeightView& w, MatrixView dx, bool accumulate,

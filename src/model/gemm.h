@@ -19,7 +19,21 @@ struct WeightView {
 
 inline WeightView weight_view(ConstMatrixView w) { return {w.data, nullptr, nullptr, w.rows, w.cols}; }
 
-// y [P, out] (+)= diag(row_scale) x [P, in] wᵀ, w [out, in]. row_scale is [P], or nullptr for ones.
+// Rows x [P, in] in the layout that linear_forward reads, made once for all layers that are given the same rows.
+class PackedRows {
+ public:
+  explicit PackedRows(ConstMatrixView x);
+
+  size_t rows = 0;      // P
+  size_t depth = 0;     // in
+  size_t width = 0;     // rows that share a panel
+  Matrix panels;        // [⌈P / width⌉, in · width]: panel[k][row]
+};
+
+// y [count, out] (+)= diag(row_scale) x[first, first + count) wᵀ, w [out, in]. row_scale is [count], or nullptr for ones.
+void linear_forward(const PackedRows& x, size_t first, size_t count, ConstMatrixView w, MatrixView y,
+                    bool accumulate = false, const float* row_scale = nullptr);
+// The same for all rows of x [P, in].
 void linear_forward(ConstMatrixView x, ConstMatrixView w, MatrixView y, bool accumulate = false,
                     const float* row_scale = nullptr);
 

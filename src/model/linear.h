@@ -20,16 +20,19 @@ struct FrozenLinear {
   WeightView view() const { return {f32, int8.values, int8.scales, out, in}; }
 };
 
-// Rows that go into one or several frozen layers; quantised once if any of them is int8.
+// Rows that go into one or several linear layers; laid out for fp32 or quantised at most once, when first needed.
 class LinearInput {
  public:
   explicit LinearInput(ConstMatrixView x) : x_(x) {}
   ConstMatrixView values() const { return x_; }
+  const PackedRows& packed();
+  const Int8Rows& quantized();
   // y [P, out] = x Wᵀ + bias.
   void forward(const FrozenLinear& layer, MatrixView y);
 
  private:
   ConstMatrixView x_;
+  std::optional<PackedRows> packed_;
   std::optional<Int8Rows> quantized_;
 };
 

@@ -57,7 +57,7 @@ struct BatchRotation {
 };
 
 // y += steps · (ΔW x + B A x) for the rows that have such an addition.
-void add_adapters(const PackedBatch& batch, MatrixId id, ConstMatrixView x, MatrixView y);
+void add_adapters(const PackedBatch& batch, MatrixId id, LinearInput& x, MatrixView y);
 // dx += steps · (ΔWᵀ dy + Aᵀ Bᵀ dy).
 void add_adapters_backward(const PackedBatch& batch, MatrixId id, ConstMatrixView dy, MatrixView dx);
 

@@ -27,7 +27,8 @@ class MatchedInputs {
 
 LoraSink::LoraSink(const Adapter& adapter) : adapter_(adapter) {}
 
-// With y = W x + B A x: ∂/∂B = dyᵀ (x Aᵀ), ∂/∂A = (dy B)ᵀ x.
+// With y = W x + B A x: ∂/∂B = dyᵀ (x Aᵀ), ∂/∂A = (dy B)ᵀ x. ∂/∂B is computed transposed, with the long side in the
+// vectors.
 void LoraSink::accept(const LinearGradient& gradient) {
   const auto pair = adapter_.low_rank.find(gradient.id);
   if (pair == adapter_.low_rank.end()) return;
@@ -38,7 +39,10 @@ void LoraSink::accept(const LinearGradient& gradient) {
   if (fresh) at->second = {Matrix(a.rows(), a.cols()), Matrix(b.rows(), b.cols())};
   Matrix inner = Matrix::uninitialized(x.rows, a.rows());
   linear_forward(x, a, inner);
-  linear_backward_weight(dy, inner, at->second.b, true);
+  Matrix db_transposed = Matrix::uninitialized(b.cols(), b.rows());
+  linear_backward_weight(inner, dy, db_transposed);
+  for (size_t o = 0; o < b.rows(); ++o)
+    for (size_t r = 0; r < b.cols(); ++r) at->second.b.row(o)[r] += db_transposed.row(r)[o];
   linear_backward_input(dy, weight_view(b), inner);
   linear_backward_weight(inner, x, at->second.a, true);
 }

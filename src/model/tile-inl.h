@@ -31,18 +31,18 @@ enum class Layout {
   columns,  // a[k·stride + r]
 };
 
-// c[r][·] = (accumulate ? c[r][·] : 0) + Σ_k a(r, k) · b[k·b_row + ·] for r < rows ≤ tile_rows and `vectors` vectors of
+// c[r][·] = (accumulate ? c[r][·] : 0) + Σ_k a(r, k) · b[k·b_row + ·] for r < rows ≤ height and `vectors` vectors of
 // columns. b and c need not be aligned.
-template <Layout layout, bool accumulate, size_t vectors>
+template <Layout layout, bool accumulate, size_t vectors, size_t height>
 HWY_NOINLINE void tile(const float* HWY_RESTRICT a, size_t a_stride, const float* HWY_RESTRICT b, size_t b_row,
                        size_t depth, float* HWY_RESTRICT c, size_t c_row, size_t rows) {
   const Float d;
   const size_t n = lanes();
   using Vec = hn::Vec<Float>;
-  Vec sum[tile_rows][vectors];
-  const float* source[tile_rows];
+  Vec sum[height][vectors];
+  const float* source[height];
 #pragma GCC unroll 8
-  for (size_t r = 0; r < tile_rows; ++r) {
+  for (size_t r = 0; r < height; ++r) {
     const size_t row = std::min(r, rows - 1);
     source[r] = a + (layout == Layout::rows ? row * a_stride : row);
 #pragma GCC unroll 3
@@ -54,14 +54,14 @@ HWY_NOINLINE void tile(const float* HWY_RESTRICT a, size_t a_stride, const float
 #pragma GCC unroll 3
     for (size_t v = 0; v < vectors; ++v) column[v] = hn::LoadU(d, b + k * b_row + v * n);
 #pragma GCC unroll 8
-    for (size_t r = 0; r < tile_rows; ++r) {
+    for (size_t r = 0; r < height; ++r) {
       const Vec value = hn::Set(d, source[r][at]);
 #pragma GCC unroll 3
       for (size_t v = 0; v < vectors; ++v) sum[r][v] = hn::MulAdd(value, column[v], sum[r][v]);
     }
   }
 #pragma GCC unroll 8
-  for (size_t r = 0; r < tile_rows; ++r) {
+  for (size_t r = 0; r < height; ++r) {
     if (r >= rows) continue;
 #pragma GCC unroll 3
     for (size_t v = 0; v < vectors; ++v) {
@@ -71,22 +71,30 @@ HWY_NOINLINE void tile(const float* HWY_RESTRICT a, size_t a_stride, const float
   }
 }
 
+template <Layout layout, bool accumulate, size_t vectors>
+HWY_INLINE void tile_of_height(const float* a, size_t a_stride, const float* b, size_t b_row, size_t depth, float* c,
+                               size_t c_row, size_t rows) {
+  if (rows > tile_rows / 2) return tile<layout, accumulate, vectors, tile_rows>(a, a_stride, b, b_row, depth, c, c_row, rows);
+  if (rows > 1) return tile<layout, accumulate, vectors, tile_rows / 2>(a, a_stride, b, b_row, depth, c, c_row, rows);
+  tile<layout, accumulate, vectors, 1>(a, a_stride, b, b_row, depth, c, c_row, rows);
+}
+
 template <Layout layout, bool accumulate>
-HWY_INLINE void tile_of(size_t vectors, const float* a, size_t a_stride, const float* b, size_t b_row, size_t depth,
-                        float* c, size_t c_row, size_t rows) {
+HWY_INLINE void tile_of_width(size_t vectors, const float* a, size_t a_stride, const float* b, size_t b_row,
+                              size_t depth, float* c, size_t c_row, size_t rows) {
   switch (vectors) {
-    case 1: return tile<layout, accumulate, 1>(a, a_stride, b, b_row, depth, c, c_row, rows);
-    case 2: return tile<layout, accumulate, 2>(a, a_stride, b, b_row, depth, c, c_row, rows);
-    default: return tile<layout, accumulate, 3>(a, a_stride, b, b_row, depth, c, c_row, rows);
+    case 1: return tile_of_height<layout, accumulate, 1>(a, a_stride, b, b_row, depth, c, c_row, rows);
+    case 2: return tile_of_height<layout, accumulate, 2>(a, a_stride, b, b_row, depth, c, c_row, rows);
+    default: return tile_of_height<layout, accumulate, 3>(a, a_stride, b, b_row, depth, c, c_row, rows);
   }
 }
 
-// tile() for what is known at run time only: 1 to tile_vectors vectors, and whether to accumulate.
+// tile() for what is known at run time only: 1 to tile_rows rows, 1 to tile_vectors vectors, and whether to accumulate.
 template <Layout layout>
 HWY_INLINE void tile_of(size_t vectors, const float* a, size_t a_stride, const float* b, size_t b_row, size_t depth,
                         float* c, size_t c_row, size_t rows, bool accumulate) {
-  if (accumulate) return tile_of<layout, true>(vectors, a, a_stride, b, b_row, depth, c, c_row, rows);
-  tile_of<layout, false>(vectors, a, a_stride, b, b_row, depth, c, c_row, rows);
+  if (accumulate) return tile_of_width<layout, true>(vectors, a, a_stride, b, b_row, depth, c, c_row, rows);
+  tile_of_width<layout, false>(vectors, a, a_stride, b, b_row, depth, c, c_row, rows);
 }
 
 }  // namespace hone::HWY_NAMESPACE

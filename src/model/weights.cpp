@@ -43,7 +43,6 @@ class Filler {
       return layer;
     }
     auto* i8 = reserve<int8_t>(out * in);
-    auto* transposed = reserve<int8_t>(out * in);
     float* scales = reserve<float>(out);
     auto* sums = reserve<int32_t>(out);
     if (memory_) {
@@ -54,9 +53,8 @@ class Filler {
         read_rows(tensor, first, some);
         quantize_weights(some, i8 + first * in, scales + first, sums + first);
       }
-      transpose(i8, out, in, transposed);
     }
-    layer.int8 = {out, in, i8, transposed, scales, sums};
+    layer.int8 = {out, in, i8, scales, sums};
     return layer;
   }
 
