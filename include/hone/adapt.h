@@ -113,12 +113,13 @@ size_t store_gradients(const Model& model, const Store& store, const CorpusStati
 
 // ΔW = −relative_step · mean over neighbours of G / D at the base weights; the step size η scales it later. Gradient
 // rows come from the store where it keeps them and are computed and kept otherwise. `computed`, if given, counts those.
+// `form`: fp32 for dense additions, int8 for quantized ones.
 Adapter neighbour_direction(const Model& model, const Store& store, const CorpusStatistics& statistics,
-                            std::span<const Chunk> neighbours, uint64_t gradient_budget, const Watch& watch = {},
-                            size_t* computed = nullptr);
+                            std::span<const Chunk> neighbours, uint64_t gradient_budget,
+                            Precision form = Precision::fp32, const Watch& watch = {}, size_t* computed = nullptr);
 // The same from the gradient of the mean loss on `tokens` (dynamic evaluation, Krause et al. 2018; one step).
 Adapter prompt_direction(const Model& model, const CorpusStatistics& statistics, std::span<const Token> tokens,
-                         const CancelToken& cancel = {});
+                         Precision form = Precision::fp32, const CancelToken& cancel = {});
 
 // --- One request ---
 
@@ -134,6 +135,7 @@ struct SessionOptions {
   double floor = 0.02;             // every token keeps floor × the base's probability
   size_t block_tokens = 128;       // of the prompt; a block is judged by what the tokens before it made
   size_t judged_blocks = 1;        // so many of the last ones; each costs a lesson of its own
+  size_t answering_experts = 4;    // beside the base, heaviest first; the others' weight goes to these in proportion
   bool learn_from_answer = false;  // generated tokens move the weights too
   uint64_t gradient_budget = 2ull << 30;
 };
@@ -237,7 +239,7 @@ struct EvaluationOptions {
   size_t windows = 1;  // per file
   SessionOptions session;
   PublishedOptions published;
-  size_t published_neighbours = 10;
+  size_t published_neighbours = 0;  // 0: as many as teach; with Protocol::score 50, as published
   bool run_published = true;
   double duplicate_share = 0.05;  // of the scored text's 13-grams: more is a near-duplicate
   float one_step = 3e-4f;

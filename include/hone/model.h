@@ -62,6 +62,7 @@ class Adapter {
     size_t out = 0;
     size_t in = 0;
     std::vector<int8_t> values;     // [out, in]
+    std::vector<int8_t> columns;    // [in, out], the same values
     std::vector<float> scales;      // [out]
     std::vector<int32_t> row_sums;  // [out]: Σ of a row of values
   };
@@ -72,7 +73,7 @@ class Adapter {
   // LoRA on all seven matrices of layers [first_layer, L): A ~ N(0, 1/in) from the stream (seed, "lora"), B = 0.
   static Adapter lora(const Model& model, int first_layer, int rank, uint64_t seed = 0);
   Adapter copy() const;
-  // Turns every dense ΔW into its quantized form, a quarter of the memory. Its quantum is relative to ΔW itself.
+  // Turns every dense ΔW into its quantized form, half of the memory. Its quantum is relative to ΔW itself.
   void quantize();
   // The lowest layer that has an addition; `none` if there is no addition at all.
   int first_layer(int none) const;

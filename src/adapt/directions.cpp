@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "adapt/gradients.h"
+#include "base/parallel.h"
 
 namespace hone {
 namespace {
@@ -40,39 +41,79 @@ size_t store_gradients(const Model& model, const Store& store, const CorpusStati
   return computed;
 }
 
-Adapter neighbour_direction(const Model& model, const Store& store, const CorpusStatistics& statistics,
-                            std::span<const Chunk> neighbours, uint64_t gradient_budget, const Watch& watch,
-                            size_t* computed) {
-  Adapter direction = zero_direction(statistics);
-  const float weight = -1.0f / static_cast<float>(std::max<size_t>(neighbours.size(), 1));
+namespace {
+
+// Rows of all neighbours that have one: from the store where it keeps them, else computed and kept.
+std::vector<std::vector<std::byte>> rows_of(const Model& model, const Store& store, const CorpusStatistics& statistics,
+                                            std::span<const Chunk> neighbours, uint64_t gradient_budget,
+                                            const Watch& watch, size_t* computed) {
+  std::vector<std::vector<std::byte>> rows;
   for (size_t i = 0; i < neighbours.size(); ++i) {
     watch.report("gradients", i, neighbours.size());
     const std::string key = row_key(model, neighbours[i], statistics.first_layer);
-    if (const auto row = store.find_row(key); row && add_gradient_row(*row, statistics, weight, direction)) continue;
-    const std::vector<std::byte> row = gradient_row(model, neighbours[i], statistics, watch.cancel);
+    if (auto row = store.find_row(key); row && is_gradient_row(*row, statistics)) {
+      rows.push_back(std::move(*row));
+      continue;
+    }
+    std::vector<std::byte> row = gradient_row(model, neighbours[i], statistics, watch.cancel);
     if (row.empty()) continue;
     store.keep_row(key, row, gradient_budget);
-    add_gradient_row(row, statistics, weight, direction);
+    rows.push_back(std::move(row));
     if (computed) ++*computed;
   }
-  for (auto& [id, delta] : direction.dense) {
-    const float step = statistics.blocks.at(id).relative_step;
-    for (size_t i = 0; i < delta.size(); ++i) delta.data()[i] *= step;
+  return rows;
+}
+
+// Preconditions each matrix's gradient as it arrives and keeps it in the wanted form.
+class DirectionSink : public GradientSink {
+ public:
+  DirectionSink(const CorpusStatistics& statistics, Precision form) : statistics_(statistics), form_(form) {}
+
+  void accept(const LinearGradient& gradient) override {
+    WeightGradientSink sink;
+    sink.accept(gradient);
+    Matrix delta = std::move(sink.take().begin()->second);
+    const CorpusStatistics::Block& block = statistics_.blocks.at(gradient.id);
+    parallel_ranges(delta.rows(), 16, [&](size_t begin, size_t end) {
+      for (size_t o = begin; o < end; ++o) {
+        const float factor = -block.relative_step / block.row[o];
+        for (size_t i = 0; i < delta.cols(); ++i) delta.row(o)[i] *= factor / block.column[i];
+      }
+    });
+    add_to(direction_, gradient.id, std::move(delta), form_);
   }
+  Adapter take() { return std::move(direction_); }
+
+  static void add_to(Adapter& direction, MatrixId id, Matrix delta, Precision form) {
+    direction.dense.emplace(id, std::move(delta));
+    if (form == Precision::int8) direction.quantize();
+  }
+
+ private:
+  const CorpusStatistics& statistics_;
+  Precision form_;
+  Adapter direction_;
+};
+
+}  // namespace
+
+Adapter neighbour_direction(const Model& model, const Store& store, const CorpusStatistics& statistics,
+                            std::span<const Chunk> neighbours, uint64_t gradient_budget, Precision form,
+                            const Watch& watch, size_t* computed) {
+  const auto rows = rows_of(model, store, statistics, neighbours, gradient_budget, watch, computed);
+  const float weight = -1.0f / static_cast<float>(std::max<size_t>(neighbours.size(), 1));
+  Adapter direction;
+  for (const auto& [id, block] : statistics.blocks)
+    DirectionSink::add_to(direction, id, sum_gradient_rows(rows, statistics, id, weight * block.relative_step), form);
   return direction;
 }
 
 Adapter prompt_direction(const Model& model, const CorpusStatistics& statistics, std::span<const Token> tokens,
-                         const CancelToken& cancel) {
-  Adapter direction;
-  direction.dense = weight_gradients(model, with_bos(model, tokens), 1, statistics.first_layer, cancel);
-  for (auto& [id, delta] : direction.dense) {
-    const CorpusStatistics::Block& block = statistics.blocks.at(id);
-    for (size_t o = 0; o < delta.rows(); ++o)
-      for (size_t i = 0; i < delta.cols(); ++i)
-        delta.row(o)[i] *= -block.relative_step / (block.row[o] * block.column[i]);
-  }
-  return direction;
+                         Precision form, const CancelToken& cancel) {
+  DirectionSink sink(statistics, form);
+  GradientSink* sinks[] = {&sink};
+  mean_loss_gradient(model, with_bos(model, tokens), 1, statistics.first_layer, nullptr, sinks, cancel);
+  return sink.take();
 }
 
 }  // namespace hone

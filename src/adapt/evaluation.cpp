@@ -305,6 +305,8 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
     checked.continuation += checked.prefix;
     checked.prefix = 0;
   }
+  if (checked.published_neighbours == 0)
+    checked.published_neighbours = checked.protocol == Protocol::score ? 50 : checked.session.neighbours;
   if (checked.continuation < 2 || (checked.protocol != Protocol::score && checked.prefix < 2) || checked.windows < 1)
     throw Error(ErrorCode::bad_input, "prefix and continuation need at least 2 tokens each, windows at least 1");
 

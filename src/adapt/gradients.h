@@ -22,12 +22,11 @@ std::map<MatrixId, Matrix> weight_gradients(const Model& model, std::span<const 
 inline constexpr std::string_view gradient_codec = "q4b32";
 std::vector<std::byte> encode_gradient_row(const std::map<MatrixId, Matrix>& gradients,
                                            const CorpusStatistics& statistics);
-// direction.dense[id] += weight · (the row's G) / D of `statistics`, whatever statistics the row was written with.
-// False, with nothing added, if the bytes are not a row for exactly these matrices.
-bool add_gradient_row(std::span<const std::byte> row, const CorpusStatistics& statistics, float weight,
-                      Adapter& direction);
-
-// A zero ΔW for every matrix of the statistics.
-Adapter zero_direction(const CorpusStatistics& statistics);
+// Whether the bytes are a gradient row for exactly the matrices of these statistics.
+bool is_gradient_row(std::span<const std::byte> row, const CorpusStatistics& statistics);
+// weight · Σ over rows of (the row's G) / D of one matrix [out, in], whatever statistics the rows were written with. Each
+// of `rows` is a gradient row for the matrices of `statistics`, whose D this is.
+Matrix sum_gradient_rows(std::span<const std::vector<std::byte>> rows, const CorpusStatistics& statistics, MatrixId id,
+                         float weight);
 
 }  // namespace hone

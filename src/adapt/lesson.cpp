@@ -28,15 +28,13 @@ void Teacher::learn_from_neighbours(Lesson& lesson, const Watch& watch) const {
   const std::span<const Chunk> teachers(lesson.neighbours.data(),
                                         std::min(options.neighbours, lesson.neighbours.size()));
   if (teachers.empty() || (options.neighbour_steps.empty() && options.context_steps.empty())) return;
-  lesson.neighbour_direction = neighbour_direction(model, *store, statistics, teachers, options.gradient_budget, watch,
-                                                   &lesson.gradients_computed);
-  if (model.precision() == Precision::int8) lesson.neighbour_direction->quantize();
+  lesson.neighbour_direction = neighbour_direction(model, *store, statistics, teachers, options.gradient_budget,
+                                                   model.precision(), watch, &lesson.gradients_computed);
 }
 
 void Teacher::learn_from_prompt(std::span<const Token> tokens, Lesson& lesson, const CancelToken& cancel) const {
   if (tokens.size() < 2 || options.prompt_steps.empty()) return;
-  lesson.prompt_direction = prompt_direction(model, statistics, tokens, cancel);
-  if (model.precision() == Precision::int8) lesson.prompt_direction->quantize();
+  lesson.prompt_direction = prompt_direction(model, statistics, tokens, model.precision(), cancel);
 }
 
 std::vector<Expert> experts_of(const Lesson& lesson, const SessionOptions& options) {
@@ -56,17 +54,18 @@ std::vector<Expert> experts_of(const Lesson& lesson, const SessionOptions& optio
   const auto add = [&](const std::string& name, size_t from, const Adapter* direction, float step, double prior) {
     experts.push_back({name, from, direction, step, prior});
   };
-  if (neighbours)
-    for (const float step : options.neighbour_steps)
-      add(fmt::format("neighbours {:g}", step), plain_context, neighbours, step, rest / static_cast<double>(direct));
   if (prompt)
     for (const float step : options.prompt_steps)
       add(fmt::format("prompt {:g}", step), plain_context, prompt, step, rest / static_cast<double>(direct));
-  if (has_context) add("context", retrieved_context, nullptr, 0, context);
+  // Side by side, so that rows of one direction are multiplied together.
+  if (neighbours)
+    for (const float step : options.neighbour_steps)
+      add(fmt::format("neighbours {:g}", step), plain_context, neighbours, step, rest / static_cast<double>(direct));
   if (both > 0)
     for (const float step : options.context_steps)
       add(fmt::format("context + neighbours {:g}", step), retrieved_context, neighbours, step,
           reading / static_cast<double>(both));
+  if (has_context) add("context", retrieved_context, nullptr, 0, context);
   return experts;
 }
 

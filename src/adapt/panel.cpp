@@ -39,15 +39,22 @@ Matrix ExpertPanel::read(std::span<const Token> tokens, size_t first_scored) {
   for (Context& context : contexts_) below.push_back({tokens, nullptr, 1, &context.below});
   Matrix shared = model_.forward(below, 0, first_adapted_layer_, model_.embed(below), nullptr, cancel_);
 
-  std::vector<Sequence> above;
+  // Some experts at a time: together they share passes over the weights, all at once a long text's activations would
+  // weigh more than the model.
+  constexpr size_t rows_at_a_time = 768;
+  const size_t together = std::max<size_t>(1, rows_at_a_time / std::max<size_t>(count, 1));
   Matrix hidden = Matrix::uninitialized(experts_.size() * count, width);
-  for (size_t e = 0; e < experts_.size(); ++e) {
-    const Expert& expert = experts_[e];
-    above.push_back({tokens, expert.adapter, expert.step, &caches_[e]});
-    std::copy_n(shared.data() + expert.context * count * width, count * width,
-                hidden.data() + e * count * width);
+  for (size_t first = 0; first < experts_.size(); first += together) {
+    std::vector<Sequence> above;
+    for (size_t e = first; e < std::min(first + together, experts_.size()); ++e)
+      above.push_back({tokens, experts_[e].adapter, experts_[e].step, &caches_[e]});
+    Matrix rows = Matrix::uninitialized(above.size() * count, width);
+    for (size_t s = 0; s < above.size(); ++s)
+      std::copy_n(shared.data() + experts_[first + s].context * count * width, count * width,
+                  rows.data() + s * count * width);
+    rows = model_.forward(above, first_adapted_layer_, model_.config().layers, std::move(rows), nullptr, cancel_);
+    std::copy_n(rows.data(), rows.size(), hidden.data() + first * count * width);
   }
-  hidden = model_.forward(above, first_adapted_layer_, model_.config().layers, std::move(hidden), nullptr, cancel_);
 
   Matrix losses(experts_.size(), count - first_scored);
   for (size_t e = 0; e < experts_.size(); ++e) {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numbers>
+#include <numeric>
 
 #include "adapt/lesson.h"
 #include "adapt/sampler.h"
@@ -11,8 +13,19 @@
 namespace hone {
 namespace {
 
-// Weights that experts must have to take part in answering; the base always does.
+// The weight that an expert must have to take part in answering; the base always does.
 constexpr double smallest_weight = 0.01;
+
+// Whether each expert answers: the base, and the heaviest others.
+std::vector<bool> answering(const std::vector<double>& weights, size_t others) {
+  std::vector<size_t> order(weights.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order.begin() + 1, order.end(), std::greater(), [&](size_t e) { return weights[e]; });
+  std::vector<bool> answers(weights.size());
+  for (size_t k = 0; k < std::min(others + 1, order.size()); ++k)
+    answers[order[k]] = k == 0 || weights[order[k]] >= smallest_weight;
+  return answers;
+}
 
 // A prior weight is positive, also of an expert that a block's evidence has ruled out.
 constexpr double least_carried = 1e-200;
@@ -171,10 +184,10 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
   const Stopwatch stopwatch(report.seconds, "read");
   std::vector<Expert> experts = experts_of(ready->lesson, options), kept;
   const std::vector<double> weights = weights_for(experts);
+  const std::vector<bool> answers = answering(weights, options.answering_experts);
   for (size_t e = 0; e < weights.size(); ++e) {
-    const bool answers = e == 0 || weights[e] >= smallest_weight;
-    report.experts.push_back({experts[e].name, experts[e].prior, answers ? weights[e] : 0});
-    if (!answers) continue;
+    report.experts.push_back({experts[e].name, experts[e].prior, answers[e] ? weights[e] : 0});
+    if (!answers[e]) continue;
     ready->weights.push_back(weights[e]);
     kept.push_back(std::move(experts[e]));
   }

@@ -192,7 +192,7 @@ CorpusStatistics learn_statistics(const Model& model, Store& store, const LearnO
     const std::vector<Chunk> neighbours = neighbours_in_other_files(store, chunk, options.neighbours);
     if (neighbours.empty()) continue;
     const Adapter direction = neighbour_direction(model, store, statistics, neighbours, options.gradient_budget,
-                                                  {.progress = {}, .cancel = watch.cancel});
+                                                  Precision::fp32, {.progress = {}, .cancel = watch.cancel});
     std::vector<Token> tokens = with_bos(model, chunk.tokens);
     const size_t first_target = tokens.size();
     tokens.insert(tokens.end(), successor.tokens.begin(), successor.tokens.end());

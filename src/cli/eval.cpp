@@ -148,8 +148,8 @@ void add_eval(CLI::App& program) {
   command->add_option("--published-rank", options.published.rank, "LoRA rank")->capture_default_str();
   command->add_option("--published-rate", options.published.learning_rate, "Adam's learning rate")
       ->capture_default_str();
-  command->add_option("--published-neighbours", options.published_neighbours, "Neighbours, one step each")
-      ->capture_default_str();
+  command->add_option("--published-neighbours", options.published_neighbours,
+                      "Neighbours, one step each; 0, the default: --neighbours, with --protocol score 50");
   command->add_option("--published-first-layer", options.published.first_layer, "Lowest layer with LoRA")
       ->capture_default_str();
   add_session_options(*command, options.session);

@@ -1,5 +1,8 @@
 // The command line: hone SUBCOMMAND. Exit codes: 0 done, 1 failed, 2 bad usage.
+#include <unistd.h>
+
 #include <cstdio>
+#include <cstdlib>
 #include <new>
 
 #include "cli/commands.h"
@@ -28,10 +31,18 @@ int run(int argc, char** argv) {
   return 0;
 }
 
+// libgomp's threads spin for some ten milliseconds before they sleep, so that on a machine with other work every product
+// waits for a thread that is not running. It reads the time from the environment before main: set it, and start anew.
+void wait_briefly(char** argv) {
+  if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) return;
+  if (::setenv("GOMP_SPINCOUNT", "20000", 0) == 0) ::execv("/proc/self/exe", argv);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   hone::cli::reserve_standard_streams();
+  wait_briefly(argv);
   try {
     return run(argc, argv);
   } catch (const std::bad_alloc&) {

@@ -32,6 +32,10 @@ void add_session_options(CLI::App& command, SessionOptions& options) {
       ->check(CLI::PositiveNumber);
   command.add_option("--judged-blocks", options.judged_blocks, "So many of the prompt's last blocks move the weights")
       ->capture_default_str();
+  command
+      .add_option("--answering-experts", options.answering_experts,
+                  "So many experts beside the base make the answer, heaviest first")
+      ->capture_default_str();
   command.add_flag("--learn-from-answer", options.learn_from_answer, "Generated tokens move the weights too");
   add_gradient_budget(command, options.gradient_budget);
 }

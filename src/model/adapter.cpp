@@ -52,9 +52,14 @@ int Adapter::first_layer(int none) const {
 void Adapter::quantize() {
   for (auto entry = dense.begin(); entry != dense.end(); entry = dense.erase(entry)) {
     const Matrix& delta = entry->second;
-    Quantized result{delta.rows(), delta.cols(), std::vector<int8_t>(delta.size()), std::vector<float>(delta.rows()),
+    Quantized result{delta.rows(),
+                     delta.cols(),
+                     std::vector<int8_t>(delta.size()),
+                     std::vector<int8_t>(delta.size()),
+                     std::vector<float>(delta.rows()),
                      std::vector<int32_t>(delta.rows())};
     quantize_weights(delta, result.values.data(), result.scales.data(), result.row_sums.data());
+    transpose(result.values.data(), result.out, result.in, result.columns.data());
     quantized.insert_or_assign(entry->first, std::move(result));
   }
 }
@@ -68,7 +73,7 @@ void add_adapters(const PackedBatch& batch, MatrixId id, LinearInput& x, MatrixV
     if (const auto found = run.adapter->quantized.find(id); found != run.adapter->quantized.end()) {
       const Adapter::Quantized& w = found->second;
       int8_forward(x.quantized(), run.first_row, run.rows,
-                   {w.out, w.in, w.values.data(), w.scales.data(), w.row_sums.data()}, to, steps);
+                   {w.out, w.in, w.values.data(), w.columns.data(), w.scales.data(), w.row_sums.data()}, to, steps);
     }
     if (const auto pair = run.adapter->low_rank.find(id); pair != run.adapter->low_rank.end()) {
       Matrix inner = Matrix::uninitialized(run.rows, pair->second.a.rows());

@@ -8,6 +8,13 @@ namespace {
 
 MatrixId id_of(int layer, MatrixKind kind) { return {layer, kind}; }
 
+// A long text takes just the memory that it needs; token by token, the vector grows as vectors do.
+void append(std::vector<float>& cached, const float* values, size_t count) {
+  constexpr size_t large = 1 << 14;
+  if (count >= large) cached.reserve(cached.size() + count);
+  cached.insert(cached.end(), values, values + count);
+}
+
 // Appends this call's keys and values to the caches and says where each sequence finds all of its own.
 std::vector<AttentionSequence> attention_sequences(std::span<const Sequence> batch, const PackedBatch& packed,
                                                    const std::vector<std::vector<float>*>& cached_keys,
@@ -19,8 +26,8 @@ std::vector<AttentionSequence> attention_sequences(std::span<const Sequence> bat
     sequences[b] = {first, rows, rows > 0 ? packed.positions[first] : 0, k.data() + first * k.cols(),
                     v.data() + first * v.cols()};
     if (!cached_keys[b]) continue;
-    cached_keys[b]->insert(cached_keys[b]->end(), sequences[b].keys, sequences[b].keys + rows * k.cols());
-    cached_values[b]->insert(cached_values[b]->end(), sequences[b].values, sequences[b].values + rows * v.cols());
+    append(*cached_keys[b], sequences[b].keys, rows * k.cols());
+    append(*cached_values[b], sequences[b].values, rows * v.cols());
     sequences[b].keys = cached_keys[b]->data();
     sequences[b].values = cached_values[b]->data();
   }

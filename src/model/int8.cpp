@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <span>
+#include <numeric>
 
 #include "base/parallel.h"
 
@@ -54,8 +54,17 @@ float largest_magnitude(const float* x, size_t count) {
   return result;
 }
 
-// A column is an outlier of its row if it exceeds the largest of the others so many times.
-constexpr float outlier_ratio = 1.5f;
+// to[i] = round(x[i] / scale), the largest magnitude becoming 127. Returns the scale.
+float QuantizeWeightRow(const float* x, size_t count, int8_t* to) {
+  const hn::ScalableTag<float> d;
+  const hn::Rebind<int8_t, decltype(d)> d8;
+  const float top = largest_magnitude(x, count), inverse = top > 0 ? 127 / top : 0;
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d))
+    hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, inverse)))), d8, to + i);
+  for (; i < count; ++i) to[i] = static_cast<int8_t>(std::lrintf(x[i] * inverse));
+  return top / 127;
+}
 
 // Overwrites `x`. to[i] = round(x[i] / scale) + 128, where the outliers count as zero. Returns the scale.
 float QuantizeRow(float* x, size_t count, uint8_t* to, Outliers& outliers) {
@@ -63,14 +72,8 @@ float QuantizeRow(float* x, size_t count, uint8_t* to, Outliers& outliers) {
   const hn::RebindToSigned<decltype(d)> di;
   const hn::Rebind<uint8_t, decltype(d)> d8;
   outliers = find_outliers(x, count);
-  for (const Int8Rows::Outlier& outlier : outliers)
-    if (outlier.value != 0) x[outlier.column] = 0;
-  float top = largest_magnitude(x, count);
-  for (size_t k = outliers_per_row; k-- > 0 && std::fabs(outliers[k].value) <= outlier_ratio * top;) {
-    if (outliers[k].value != 0) x[outliers[k].column] = outliers[k].value;
-    top = std::max(top, std::fabs(outliers[k].value));
-    outliers[k] = {};
-  }
+  for (const Int8Rows::Outlier& outlier : outliers) x[outlier.column] = 0;
+  const float top = largest_magnitude(x, count);
   const float inverse = top > 0 ? 127 / top : 0;
   size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
@@ -81,10 +84,10 @@ float QuantizeRow(float* x, size_t count, uint8_t* to, Outliers& outliers) {
   return top / 127;
 }
 
-// One output row: value[o] = scales[o] · (row_scale · (sums[o] − 128 · row_sums[o]) + Σ_k factors[k] · columns[k][o]),
+// One output row: value[o] = scales[o] · (row_scale · (sums[o] − 128 · row_sums[o]) + Σ_k outlier_k · columns[column_k, o]),
 // to[o] = value[o], or with accumulate to[o] += step · value[o].
-void ScaleRow(const int32_t* sums, float row_scale, std::span<const float> factors, const int8_t* const* columns,
-              const Int8Weights& w, bool accumulate, float step, float* to) {
+void ScaleRow(const int32_t* sums, float row_scale, const Outliers& outliers, const Int8Weights& w, bool accumulate,
+              float step, float* to) {
   const hn::ScalableTag<float> d;
   const hn::RebindToSigned<decltype(d)> di;
   const hn::Rebind<int8_t, decltype(d)> d8;
@@ -92,16 +95,17 @@ void ScaleRow(const int32_t* sums, float row_scale, std::span<const float> facto
   for (; o + hn::Lanes(d) <= w.out; o += hn::Lanes(d)) {
     const auto sum = hn::Sub(hn::LoadU(di, sums + o), hn::ShiftLeft<7>(hn::LoadU(di, w.row_sums + o)));
     auto value = hn::Mul(hn::ConvertTo(d, sum), hn::Set(d, row_scale));
-    for (size_t k = 0; k < factors.size(); ++k) {
-      const auto column = hn::PromoteTo(di, hn::LoadU(d8, columns[k] + o));
-      value = hn::MulAdd(hn::ConvertTo(d, column), hn::Set(d, factors[k]), value);
+    for (const Int8Rows::Outlier& outlier : outliers) {
+      const auto column = hn::PromoteTo(di, hn::LoadU(d8, w.columns + outlier.column * w.out + o));
+      value = hn::MulAdd(hn::ConvertTo(d, column), hn::Set(d, outlier.value), value);
     }
     value = hn::Mul(value, hn::LoadU(d, w.scales + o));
     hn::StoreU(accumulate ? hn::MulAdd(value, hn::Set(d, step), hn::LoadU(d, to + o)) : value, d, to + o);
   }
   for (; o < w.out; ++o) {
     float value = row_scale * static_cast<float>(sums[o] - 128 * w.row_sums[o]);
-    for (size_t k = 0; k < factors.size(); ++k) value = std::fma(static_cast<float>(columns[k][o]), factors[k], value);
+    for (const Int8Rows::Outlier& outlier : outliers)
+      value = std::fma(static_cast<float>(w.columns[outlier.column * w.out + o]), outlier.value, value);
     value *= w.scales[o];
     to[o] = accumulate ? std::fma(value, step, to[o]) : value;
   }
@@ -113,6 +117,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace hone {
 
+HWY_EXPORT(QuantizeWeightRow);
 HWY_EXPORT(QuantizeRow);
 HWY_EXPORT(ScaleRow);
 
@@ -126,17 +131,19 @@ constexpr size_t accumulator_values = size_t{1} << 22;
 void quantize_weights(ConstMatrixView w, int8_t* values, float* scales, int32_t* row_sums) {
   parallel_ranges(w.rows, 16, [&](size_t begin, size_t end) {
     for (size_t r = begin; r < end; ++r) {
-      float top = 0;
-      for (const float value : w.row(r)) top = std::max(top, std::fabs(value));
-      const float inverse = top > 0 ? 127 / top : 0;
-      scales[r] = top / 127;
-      row_sums[r] = 0;
-      for (size_t i = 0; i < w.cols; ++i) {
-        const auto value = static_cast<int8_t>(std::lrintf(w.row(r)[i] * inverse));
-        values[r * w.cols + i] = value;
-        row_sums[r] += value;
-      }
+      int8_t* to = values + r * w.cols;
+      scales[r] = HWY_DYNAMIC_DISPATCH(QuantizeWeightRow)(w.row(r).data(), w.cols, to);
+      row_sums[r] = std::accumulate(to, to + w.cols, int32_t{0});
     }
+  });
+}
+
+void transpose(const int8_t* values, size_t out, size_t in, int8_t* columns) {
+  constexpr size_t block = 64;
+  parallel_for((in + block - 1) / block, [&](size_t b) {
+    for (size_t first = 0; first < out; first += block)
+      for (size_t i = b * block; i < std::min(in, (b + 1) * block); ++i)
+        for (size_t o = first; o < std::min(out, first + block); ++o) columns[i * out + o] = values[o * in + i];
   });
 }
 
@@ -154,38 +161,8 @@ Int8Rows quantize_rows(ConstMatrixView x) {
   return result;
 }
 
-namespace {
-
-// The weights' columns that outliers of rows [first, first + count) meet, each copied together once.
-class OutlierColumns {
- public:
-  OutlierColumns(const Int8Rows& x, size_t first, size_t count, const Int8Weights& w) : out_(w.out), place_(w.in) {
-    std::vector<size_t> columns;
-    for (size_t p = first; p < first + count; ++p)
-      for (const auto& [column, value] : x.outliers[p]) {
-        if (value == 0 || place_[column] > 0) continue;
-        columns.push_back(column);
-        place_[column] = columns.size();
-      }
-    values_.resize(columns.size() * out_);
-    parallel_ranges(columns.empty() ? 0 : out_, 256, [&](size_t begin, size_t end) {
-      for (size_t o = begin; o < end; ++o)
-        for (size_t k = 0; k < columns.size(); ++k) values_[k * out_ + o] = w.values[o * w.in + columns[k]];
-    });
-  }
-  const int8_t* column(size_t c) const { return values_.data() + (place_[c] - 1) * out_; }
-
- private:
-  size_t out_;
-  std::vector<size_t> place_;  // 1 + where the column stands in values_, 0: nowhere
-  std::vector<int8_t> values_;
-};
-
-}  // namespace
-
 void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weights& w, MatrixView y,
                   const float* steps) {
-  const OutlierColumns columns(x, first, count, w);
   const size_t block = std::max<size_t>(1, accumulator_values / w.out);
   Matrix buffer = Matrix::uninitialized(std::min(block, count), w.out);
   auto* sums = reinterpret_cast<int32_t*>(buffer.data());
@@ -201,19 +178,11 @@ void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weigh
       throw Error(ErrorCode::unsupported,
                   fmt::format("oneDNN cannot multiply in int8 here (status {}); use fp32", static_cast<int>(status)));
     parallel_ranges(some, 4, [&](size_t begin, size_t end) {
-      std::array<float, outliers_per_row> factors{};
-      std::array<const int8_t*, outliers_per_row> values{};
       for (size_t r = begin; r < end; ++r) {
         const size_t p = first + done + r;
-        size_t outliers = 0;
-        for (const auto& [column, value] : x.outliers[p]) {
-          if (value == 0) break;
-          factors[outliers] = value;
-          values[outliers++] = columns.column(column);
-        }
         HWY_DYNAMIC_DISPATCH(ScaleRow)
-        (sums + r * w.out, x.scales[p], std::span(factors).first(outliers), values.data(), w, steps != nullptr,
-         steps ? steps[done + r] : 1, y.row(done + r).data());
+        (sums + r * w.out, x.scales[p], x.outliers[p], w, steps != nullptr, steps ? steps[done + r] : 1,
+         y.row(done + r).data());
       }
     });
   }

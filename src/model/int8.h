@@ -15,14 +15,17 @@ struct Int8Weights {
   size_t out = 0;
   size_t in = 0;
   const int8_t* values = nullptr;     // [out, in]
+  const int8_t* columns = nullptr;    // [in, out], the same values
   const float* scales = nullptr;      // [out]
   const int32_t* row_sums = nullptr;  // [out]: Σ of a row of values
 };
 
 // Symmetric: the largest magnitude of row o of w [out, in] becomes 127.
 void quantize_weights(ConstMatrixView w, int8_t* values, float* scales, int32_t* row_sums);
+// columns [in, out] from values [out, in].
+void transpose(const int8_t* values, size_t out, size_t in, int8_t* columns);
 
-inline constexpr size_t outliers_per_row = 4;  // at most
+inline constexpr size_t outliers_per_row = 4;
 
 // x[p, i] = scales[p] · (values[p, i] − 128), or the fp32 outlier of column i.
 struct Int8Rows {
@@ -34,7 +37,7 @@ struct Int8Rows {
     uint32_t column = 0;
     float value = 0;
   };
-  std::vector<std::array<Outlier, outliers_per_row>> outliers;  // [P], largest first; value 0 where there are fewer
+  std::vector<std::array<Outlier, outliers_per_row>> outliers;  // [P], largest first
 };
 
 Int8Rows quantize_rows(ConstMatrixView x);

@@ -43,6 +43,7 @@ class Filler {
       return layer;
     }
     auto* i8 = reserve<int8_t>(out * in);
+    auto* columns = reserve<int8_t>(out * in);
     float* scales = reserve<float>(out);
     auto* sums = reserve<int32_t>(out);
     if (memory_) {
@@ -53,8 +54,9 @@ class Filler {
         read_rows(tensor, first, some);
         quantize_weights(some, i8 + first * in, scales + first, sums + first);
       }
+      transpose(i8, out, in, columns);
     }
-    layer.int8 = {out, in, i8, scales, sums};
+    layer.int8 = {out, in, i8, columns, scales, sums};
     return layer;
   }
 
