@@ -1,6 +1,5 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include "base/random.h"
 #include "hone/base.h"
 #include "store/rows.h"
+#include "tests/small_disk.h"
 #include "tests/temporary_folder.h"
 
 namespace hone::store {
@@ -114,19 +114,18 @@ TEST(GradientRows, PlaceThatCannotBeWrittenIsNoError) {
 
 TEST(GradientRows, FullDiskIsNoError) {
   const TemporaryFolder scratch;
-  fs::create_directory(scratch.path() / "disk");
-  if (::mount("tmpfs", (scratch.path() / "disk").c_str(), "tmpfs", 0, "size=64k") != 0)
-    GTEST_SKIP() << "cannot mount a tmpfs";
-  keep_row(scratch.path() / "disk/rows", "small", row_of(20000, 1), kPlenty);
-  keep_row(scratch.path() / "disk/rows", "large", row_of(60000, 2), kPlenty);
-  EXPECT_TRUE(find_row(scratch.path() / "disk/rows", "small"));
-  EXPECT_FALSE(find_row(scratch.path() / "disk/rows", "large"));
+  const test::SmallDisk disk(scratch.path() / "disk", "64k");
+  HONE_NEED_DISK(disk);
+  const fs::path folder = disk.path() / "rows";
+  keep_row(folder, "small", row_of(20000, 1), kPlenty);
+  keep_row(folder, "large", row_of(60000, 2), kPlenty);
+  EXPECT_TRUE(find_row(folder, "small"));
+  EXPECT_FALSE(find_row(folder, "large"));
   size_t files = 0;
-  for ([[maybe_unused]] const auto& entry : fs::directory_iterator(scratch.path() / "disk/rows")) ++files;
+  for ([[maybe_unused]] const auto& entry : fs::directory_iterator(folder)) ++files;
   EXPECT_EQ(files, 1u);
-  EXPECT_EQ(::mount("tmpfs", (scratch.path() / "disk").c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, ""), 0);
-  EXPECT_EQ(find_row(scratch.path() / "disk/rows", "small"), row_of(20000, 1));
-  EXPECT_EQ(::umount((scratch.path() / "disk").c_str()), 0);
+  disk.make_read_only();
+  EXPECT_EQ(find_row(folder, "small"), row_of(20000, 1));
 }
 
 TEST(GradientRows, ManyProcessesAtOnce) {

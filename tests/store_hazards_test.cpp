@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sqlite3.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +14,7 @@
 #include "hone/store.h"
 #include "tests/expect_error.h"
 #include "tests/fake_tokenizer.h"
+#include "tests/small_disk.h"
 #include "tests/temporary_folder.h"
 
 namespace hone {
@@ -170,106 +170,64 @@ TEST_F(StoreHazards, KilledWriterLeavesWholeFiles) {
 
 TEST_F(StoreHazards, FullDiskLeavesTheStoreUsable) {
   write_documents(40, 2000);
-  fs::create_directory(scratch.path() / "disk");
-  const fs::path disk = scratch.path() / "disk";
-  if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=1500k") != 0) GTEST_SKIP() << "cannot mount a tmpfs";
+  const test::SmallDisk disk(scratch.path() / "disk", "1500k");
+  HONE_NEED_DISK(disk);
   {
-    Store store = Store::create(disk / "store", kIdentity);
+    Store store = Store::create(disk.path() / "store", kIdentity);
     HONE_EXPECT_ERROR(store.index({docs()}, tokenizer, {}), ErrorCode::io, "disk is full");
     const size_t files = whole_files(store, 2000);
     EXPECT_GT(files, 0u);
     EXPECT_FALSE(store.neighbours("f0w17", 1).empty());
-    EXPECT_EQ(::mount("tmpfs", disk.c_str(), "tmpfs", MS_REMOUNT, "size=64m"), 0);
+    disk.resize("64m");
     EXPECT_EQ(store.index({docs()}, tokenizer, {}).files_unchanged, files);
     EXPECT_EQ(whole_files(store, 2000), 40u);
   }
-  EXPECT_EQ(integrity(disk / "store"), "ok");
-  EXPECT_EQ(::umount(disk.c_str()), 0);
+  EXPECT_EQ(integrity(disk.path() / "store"), "ok");
+}
+
+TEST_F(StoreHazards, FullDiskKeepsTheOldValue) {
+  write_documents(3, 200);
+  const test::SmallDisk disk(scratch.path() / "disk", "4m");
+  HONE_NEED_DISK(disk);
+  Store store = Store::create(disk.path() / "store", kIdentity);
+  store.index({docs()}, tokenizer, {});
+  const std::vector<std::byte> old(100, std::byte{1}), large(1 << 20, std::byte{2});
+  store.set_value("statistics", old);
+  const fs::path filler = disk.fill();
+  HONE_EXPECT_ERROR(store.set_value("statistics", large), ErrorCode::io, "free some space");
+  EXPECT_EQ(store.value("statistics"), old);
+  store.keep_row("key", large, 1 << 30);
+  EXPECT_FALSE(store.find_row("key"));
+  fs::remove(filler);
+  store.set_value("statistics", large);
+  EXPECT_EQ(store.value("statistics"), large);
+  EXPECT_EQ(whole_files(store, 200), 3u);
+}
+
+TEST_F(StoreHazards, ReadsFromAFullDisk) {
+  write_documents(3, 200);
+  const test::SmallDisk disk(scratch.path() / "disk", "4m");
+  HONE_NEED_DISK(disk);
+  Store::create(disk.path() / "store", kIdentity).index({docs()}, tokenizer, {});
+  disk.fill();
+  const Store store = Store::open(disk.path() / "store", kIdentity);
+  EXPECT_EQ(whole_files(store, 200), 3u);
+  EXPECT_FALSE(store.neighbours("f1w5", 1).empty());
+  HONE_EXPECT_ERROR(Store::create(disk.path() / "store", kIdentity), ErrorCode::io, "free some space");
 }
 
 TEST_F(StoreHazards, ReadsFromAReadOnlyDisk) {
   write_documents(3, 200);
-  const fs::path disk = scratch.path() / "disk";
-  fs::create_directory(disk);
-  if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=16m") != 0) GTEST_SKIP() << "cannot mount a tmpfs";
-  Store::create(disk / "store", kIdentity).index({docs()}, tokenizer, {});
-  EXPECT_EQ(::mount("tmpfs", disk.c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, ""), 0);
-  {
-    const Store store = Store::open(disk / "store", kIdentity);
-    EXPECT_EQ(whole_files(store, 200), 3u);
-    EXPECT_FALSE(store.neighbours("f1w5", 1).empty());
-    store.keep_row("key", {}, 1000);
-    EXPECT_FALSE(store.find_row("key"));
-    HONE_EXPECT_ERROR(Store::create(disk / "store", kIdentity), ErrorCode::io, "store");
-  }
-  EXPECT_EQ(::umount(disk.c_str()), 0);
-}
-
-// Everything a reader does.
-void read_everything(const fs::path& place) {
-  const Store store = Store::open(place);
-  (void)store.identity();
-  (void)store.chunk_count();
-  (void)store.value("statistics");
-  for (const int64_t id : store.chunk_ids()) {
-    (void)store.chunk(id);
-    (void)store.successor(id);
-  }
-  for (const char* query : {"f0w1 f1w2 f2w3", "f1w1"}) {
-    for (const Neighbour& neighbour : store.neighbours(query, 3)) (void)store.chunk(neighbour.chunk_id);
-  }
-}
-
-TEST_F(StoreHazards, DamagedDatabaseGivesErrorsNotCrashes) {
-  write_documents(4, 150);
-  {
-    Store store = create();
-    store.index({docs()}, tokenizer, {.chunk_tokens = 64});
-    store.set_value("statistics", std::vector<std::byte>(50, std::byte{9}));
-  }
-  const std::string whole = read_file(place() / "store.sqlite");
-  read_everything(place());
-  RandomStream random(13, "damage");
-  size_t refused = 0;
-  for (int i = 0; i < 2000; ++i) {
-    std::string damaged = whole;
-    for (uint64_t n = 1 + random.below(8); n > 0; --n)
-      damaged[random.below(damaged.size())] = static_cast<char>(random.below(256));
-    if (random.below(20) == 0) damaged.resize(random.below(damaged.size()));
-    if (random.below(10) == 0) damaged[random.below(100)] = static_cast<char>(random.below(256));
-    scratch.write("store/store.sqlite", damaged);
-    for (const char* suffix : {"-wal", "-shm"}) fs::remove(place() / (std::string("store.sqlite") + suffix));
-    try {
-      read_everything(place());
-    } catch (const Error& error) {
-      ++refused;
-      EXPECT_TRUE(error.code == ErrorCode::corrupt || error.code == ErrorCode::not_found ||
-                  error.code == ErrorCode::unsupported || error.code == ErrorCode::io)
-          << error.what();
-      EXPECT_NE(error.message.find("store"), std::string::npos) << error.what();
-    }
-  }
-  EXPECT_GT(refused, 0u);
-  RecordProperty("refused", static_cast<int>(refused));
-}
-
-TEST_F(StoreHazards, WritingToADamagedDatabaseGivesErrorsNotCrashes) {
-  write_documents(4, 150);
-  create().index({docs()}, tokenizer, {.chunk_tokens = 64});
-  const std::string whole = read_file(place() / "store.sqlite");
-  RandomStream random(17, "damage");
-  for (int i = 0; i < 300; ++i) {
-    std::string damaged = whole;
-    for (int n = 0; n < 20; ++n) damaged[random.below(damaged.size())] = static_cast<char>(random.below(256));
-    scratch.write("store/store.sqlite", damaged);
-    for (const char* suffix : {"-wal", "-shm"}) fs::remove(place() / (std::string("store.sqlite") + suffix));
-    scratch.write("docs/f1", numbered(1, 100 + i % 50));
-    try {
-      create().index({docs()}, tokenizer, {.chunk_tokens = 64});
-    } catch (const Error& error) {
-      EXPECT_NE(error.code, ErrorCode::busy) << error.what();
-    }
-  }
+  const test::SmallDisk disk(scratch.path() / "disk", "16m");
+  HONE_NEED_DISK(disk);
+  Store::create(disk.path() / "store", kIdentity).index({docs()}, tokenizer, {});
+  disk.make_read_only();
+  const Store store = Store::open(disk.path() / "store", kIdentity);
+  EXPECT_EQ(whole_files(store, 200), 3u);
+  EXPECT_FALSE(store.neighbours("f1w5", 1).empty());
+  store.keep_row("key", {}, 1000);
+  EXPECT_FALSE(store.find_row("key"));
+  HONE_EXPECT_ERROR(Store::create(disk.path() / "store", kIdentity), ErrorCode::io, "choose a place");
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ std::string_view name(ErrorCode code) {
 }
 
 void CancelToken::check() const {
-  if (cancelled()) throw Error(ErrorCode::cancelled, "cancelled; nothing that was committed is lost");
+  if (cancelled())
+    throw Error(ErrorCode::cancelled, "cancelled; nothing that was committed is lost, run it again to go on");
 }
 
 void Watch::report(std::string_view stage, size_t done, size_t total) const {

@@ -36,14 +36,16 @@ class Descriptor {
 [[noreturn]] void fail(const std::filesystem::path& path, std::string_view action) {
   const int reason = errno;
   const ErrorCode code = reason == ENOENT ? ErrorCode::not_found : ErrorCode::io;
-  throw Error(code, fmt::format("cannot {} '{}': {}", action, path.string(), std::strerror(reason)));
+  throw Error(code,
+              fmt::format("cannot {} '{}': {}; {}", action, path.string(), std::strerror(reason), advice_for(reason)));
 }
 
 size_t open_regular(const std::filesystem::path& path, int fd) {
   struct stat info {};
   if (fd < 0 || ::fstat(fd, &info) != 0) fail(path, "open");
   if (!S_ISREG(info.st_mode))
-    throw Error(ErrorCode::bad_input, fmt::format("'{}' is not a regular file", path.string()));
+    throw Error(ErrorCode::bad_input,
+                fmt::format("'{}' is not a regular file; give the path of a file", path.string()));
   return static_cast<size_t>(info.st_size);
 }
 
@@ -55,6 +57,21 @@ std::string hex(const Digest& digest) {
 }
 
 }  // namespace
+
+std::string_view advice_for(int reason) {
+  switch (reason) {
+    case ENOENT:
+    case ENOTDIR:
+    case ENAMETOOLONG: return "check the path";
+    case EACCES:
+    case EPERM: return "check its permissions";
+    case EROFS: return "choose a place that can be written";
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: return "free some space and run it again";
+    default: return "check its disk";
+  }
+}
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
   const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));

@@ -29,6 +29,9 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+// What to do about a file that the system refused with this errno: "check its permissions".
+std::string_view advice_for(int reason);
+
 // The whole file. Throws Error{not_found, io} naming the path.
 std::string read_file(const std::filesystem::path& path);
 

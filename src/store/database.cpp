@@ -1,17 +1,22 @@
 #include "store/database.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <new>
 
 #include "hone/base.h"
+#include "store/documents.h"
 
 namespace hone::store {
 namespace {
 
 constexpr int kBusyMilliseconds = 10000;
+constexpr size_t most_shown = 120;
 
 std::string percent_encoded(const std::string& path) {
   std::string uri;
@@ -24,20 +29,49 @@ std::string percent_encoded(const std::string& path) {
   return uri;
 }
 
+// SQLite refuses to write where the system does, and where the database's own header says so.
+bool system_lets_write(sqlite3* connection) {
+  const char* file = sqlite3_db_filename(connection, "main");
+  return file && ::access(file, W_OK) == 0;
+}
+
+// SQLite cannot open a database whose write-ahead log was written by another version, or has its version damaged.
+bool has_log_of_another_version(sqlite3* connection) {
+  constexpr std::array<char, 4> known = {0, 0x2D, '\xE2', 0x18};  // 3007000
+  const char* file = sqlite3_db_filename(connection, "main");
+  std::ifstream log(file ? file + std::string("-wal") : "", std::ios::binary);
+  std::array<char, 4> magic{}, version{};
+  return log.read(magic.data(), magic.size()) && log.read(version.data(), version.size()) && version != known;
+}
+
 bool is_full_disk(int reason) { return reason == ENOSPC || reason == EDQUOT || reason == EFBIG; }
 
 }  // namespace
 
-Statement& Statement::bind(int parameter, int64_t value) {
-  const int code = sqlite3_bind_int64(statement_.get(), parameter, value);
+std::string printable(std::string_view text) {
+  std::string shown(text.substr(0, most_shown));
+  make_valid_utf8(shown);
+  for (char& c : shown)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = '?';
+  return text.size() > most_shown ? shown + "..." : shown;
+}
+
+void Statement::check_bound(int code, size_t bytes) const {
+  if (code == SQLITE_TOOBIG)
+    throw Error(ErrorCode::bad_input, fmt::format("store '{}' cannot keep {} bytes in one piece; index shorter chunks",
+                                                  database_->name(), bytes));
   if (code != SQLITE_OK) database_->fail(code);
+}
+
+Statement& Statement::bind(int parameter, int64_t value) {
+  check_bound(sqlite3_bind_int64(statement_.get(), parameter, value), sizeof value);
   return *this;
 }
 
 Statement& Statement::bind(int parameter, std::string_view text) {
   const char* data = text.data() ? text.data() : "";
-  const int code = sqlite3_bind_text64(statement_.get(), parameter, data, text.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
-  if (code != SQLITE_OK) database_->fail(code);
+  check_bound(sqlite3_bind_text64(statement_.get(), parameter, data, text.size(), SQLITE_TRANSIENT, SQLITE_UTF8),
+              text.size());
   return *this;
 }
 
@@ -45,7 +79,7 @@ Statement& Statement::bind(int parameter, std::span<const std::byte> bytes) {
   const int code = bytes.empty()
                        ? sqlite3_bind_zeroblob(statement_.get(), parameter, 0)
                        : sqlite3_bind_blob64(statement_.get(), parameter, bytes.data(), bytes.size(), SQLITE_TRANSIENT);
-  if (code != SQLITE_OK) database_->fail(code);
+  check_bound(code, bytes.size());
   return *this;
 }
 
@@ -118,10 +152,11 @@ void Database::use_write_ahead_log() {
   execute("PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 67108864");
 }
 
-// A WAL database needs its shared-memory file; where the folder cannot be written that file cannot be made.
+// A WAL database needs its shared-memory file; where the folder cannot be written, or its disk is full, that file
+// cannot be made.
 bool Database::readable() const {
   const int code = sqlite3_exec(handle(), "SELECT count(*) FROM sqlite_schema", nullptr, nullptr, nullptr) & 0xff;
-  return code != SQLITE_CANTOPEN && code != SQLITE_READONLY;
+  return code != SQLITE_CANTOPEN && code != SQLITE_READONLY && code != SQLITE_FULL && code != SQLITE_IOERR;
 }
 
 Statement Database::prepare(std::string_view sql) const {
@@ -149,7 +184,8 @@ void Database::fail(int code) const {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
       throw Error(ErrorCode::busy, fmt::format("store '{}' is in use by another process; try again later", name_));
-    case SQLITE_INTERRUPT: throw Error(ErrorCode::cancelled, "cancelled; nothing that was committed is lost");
+    case SQLITE_INTERRUPT:
+      throw Error(ErrorCode::cancelled, "cancelled; nothing that was committed is lost, run it again to go on");
     case SQLITE_FULL:
     case SQLITE_IOERR:
       if ((code & 0xff) == SQLITE_FULL || is_full_disk(system))
@@ -157,22 +193,27 @@ void Database::fail(int code) const {
                                                "what was committed is kept",
                                                name_));
       [[fallthrough]];
-    case SQLITE_CANTOPEN:
-    case SQLITE_PERM:
     case SQLITE_READONLY:
+      if (code == SQLITE_READONLY && system_lets_write(handle())) fail_corrupt("it says that it may not be written");
+      [[fallthrough]];
+    case SQLITE_CANTOPEN:
+      if ((code & 0xff) == SQLITE_CANTOPEN && has_log_of_another_version(handle()))
+        fail_corrupt("its write-ahead log has another version");
+      [[fallthrough]];
+    case SQLITE_PERM:
     case SQLITE_AUTH:
     case SQLITE_NOLFS:
     case SQLITE_PROTOCOL:
       throw Error(ErrorCode::io, fmt::format("store '{}': {}{}{}; check the folder's permissions and its disk", name_,
                                              reason, system ? ": " : "", system ? std::strerror(system) : ""));
-    case SQLITE_TOOBIG: throw Error(ErrorCode::bad_input, fmt::format("store '{}': the value is too large", name_));
     default: fail_corrupt(reason);
   }
 }
 
 void Database::fail_corrupt(std::string_view what) const {
-  throw Error(ErrorCode::corrupt,
-              fmt::format("store '{}' is damaged ({}); delete its folder and run `hone index` again", name_, what));
+  throw Error(
+      ErrorCode::corrupt,
+      fmt::format("store '{}' is damaged ({}); delete its folder and run `hone index` again", name_, printable(what)));
 }
 
 Transaction::Transaction(const Database& database) : database_(database) { database_.execute("BEGIN IMMEDIATE"); }

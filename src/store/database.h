@@ -14,6 +14,9 @@ namespace hone::store {
 
 class Database;
 
+// What a damaged file says, short enough and harmless for a message.
+std::string printable(std::string_view text);
+
 // A prepared statement. Parameters are numbered from 1, columns from 0. Must not outlive its Database.
 class Statement {
  public:
@@ -40,6 +43,7 @@ class Statement {
     void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
   };
   Statement(const Database& database, sqlite3_stmt* statement) : database_(&database), statement_(statement) {}
+  void check_bound(int code, size_t bytes) const;
 
   const Database* database_;
   std::unique_ptr<sqlite3_stmt, Finalize> statement_;
@@ -60,6 +64,7 @@ class Database {
   int64_t integer(std::string_view sql) const;
   int64_t last_insert_id() const { return sqlite3_last_insert_rowid(connection_.get()); }
   sqlite3* handle() const { return connection_.get(); }
+  const std::string& name() const { return name_; }
 
   // Throws the Error that fits an SQLite result code.
   [[noreturn]] void fail(int code) const;

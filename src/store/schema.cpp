@@ -50,7 +50,13 @@ std::optional<std::string> meta(const Database& database, std::string_view name)
 
 }  // namespace
 
-bool has_schema(const Database& database) { return database.integer("SELECT count(*) FROM sqlite_schema") > 0; }
+bool has_schema(const Database& database) {
+  // In this order: somebody who makes the store meanwhile is no damage.
+  const int64_t pages = database.integer("PRAGMA page_count");
+  if (database.integer("SELECT count(*) FROM sqlite_schema") > 0) return true;
+  if (pages > 1) database.fail_corrupt("its tables are missing");
+  return false;
+}
 
 void create_schema(const Database& database, const StoreIdentity& identity) {
   Transaction transaction(database);
@@ -68,7 +74,7 @@ StoreIdentity read_identity(const Database& database, const std::string& name) {
   if (*format != kFormat)
     throw Error(ErrorCode::unsupported,
                 fmt::format("store '{}' has format {}, this hone reads format {}; index into a new store", name,
-                            *format, kFormat));
+                            printable(*format), kFormat));
   const auto model_name = meta(database, "model_name");
   const auto base_hash = meta(database, "base_hash");
   if (!model_name || !base_hash) database.fail_corrupt("the name of its model is missing");

@@ -8,6 +8,7 @@
 
 namespace hone::store {
 
+// False for a database that nothing was ever written to. Throws Error{corrupt} if its tables are gone.
 bool has_schema(const Database& database);
 // All of it in one transaction.
 void create_schema(const Database& database, const StoreIdentity& identity);

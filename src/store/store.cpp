@@ -55,8 +55,8 @@ void require_same_model(const fs::path& directory, const StoreIdentity& built, c
   throw Error(
       ErrorCode::bad_input,
       fmt::format("store '{}' was built with model {} ({}), not {} ({}); use that model or index into a new store",
-                  directory.string(), built.model_name, built.base_hash.substr(0, 12), wanted.model_name,
-                  wanted.base_hash.substr(0, 12)));
+                  directory.string(), store::printable(built.model_name),
+                  store::printable(built.base_hash.substr(0, 12)), wanted.model_name, wanted.base_hash.substr(0, 12)));
 }
 
 std::vector<Token> tokens_of(std::span<const std::byte> bytes) {
@@ -75,7 +75,8 @@ WriterLock::WriterLock(const fs::path& file, const std::string& store)
   if (reason == EWOULDBLOCK)
     throw Error(ErrorCode::busy,
                 fmt::format("store '{}' is being written by another process; wait until it is done", store));
-  throw Error(ErrorCode::io, fmt::format("cannot write to the store '{}': {}", store, std::strerror(reason)));
+  throw Error(ErrorCode::io,
+              fmt::format("cannot write to the store '{}': {}; {}", store, std::strerror(reason), advice_for(reason)));
 }
 
 WriterLock::WriterLock(WriterLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -134,12 +135,16 @@ std::vector<int64_t> Store::chunk_ids() const {
 Chunk Store::chunk(int64_t id) const {
   const Database& database = impl_->database;
   Statement select = database.prepare(
-      "SELECT chunk.hash, chunk.text, chunk.tokens, chunk.tokens_hash, file.path, occurrence.ordinal"
-      " FROM chunk JOIN occurrence ON occurrence.chunk = chunk.id JOIN file ON file.id = occurrence.file"
+      "SELECT chunk.hash, chunk.text, chunk.tokens, chunk.tokens_hash, file.path, occurrence.ordinal, file.id"
+      " FROM chunk LEFT JOIN occurrence ON occurrence.chunk = chunk.id LEFT JOIN file ON file.id = occurrence.file"
       " WHERE chunk.id = ?1 ORDER BY occurrence.file, occurrence.ordinal LIMIT 1");
   if (!select.bind(1, id).step())
-    throw Error(ErrorCode::not_found, fmt::format("store '{}' has no chunk {}; its file may have been removed since",
-                                                  impl_->directory.string(), id));
+    throw Error(
+        ErrorCode::not_found,
+        fmt::format("store '{}' has no chunk {}: its file was removed since, or the store is damaged; ask again, "
+                    "and if that does not help, delete its folder and run `hone index` again",
+                    impl_->directory.string(), id));
+  if (select.integer(6) == 0) database.fail_corrupt(fmt::format("chunk {} belongs to no file", id));
   Chunk chunk{id,
               select.text(0),
               select.text(4),
