@@ -305,6 +305,29 @@ TEST_F(CommandLine, ModelsThatAreNone) {
   EXPECT_FALSE(fs::exists(place("new")));
 }
 
+// Sound files of models that hone does not run, or that say what cannot be.
+TEST_F(CommandLine, ModelsOfAnotherKind) {
+  const std::string text = write("text", sentences(0, 5)), bytes = read_file(llama);
+  const auto changed = [&](const std::string& from, const std::string& to) {
+    std::string other = bytes;
+    const size_t at = other.find(from);
+    EXPECT_NE(at, std::string::npos);
+    other.replace(at + from.size() - to.size(), to.size(), to);
+    return write("other.gguf", other);
+  };
+  using namespace std::string_literals;
+  const std::string architecture = "general.architecture\x08\0\0\0\x05\0\0\0\0\0\0\0llama"s;
+  const std::string model = changed(architecture, "mamba");
+  for (const Arguments& arguments : {Arguments{"score", model, text},
+                                     {"complete", model, "word"},
+                                     {"index", model, text, "-o", place("new")},
+                                     {"eval", model, text, "--store", place("new")}})
+    expect_failure(arguments, {model, "mamba", "llama, qwen2, gemma3", "hone model get"});
+  const std::string layers = changed("llama.block_count\x04\0\0\0\x03\0\0\0"s, "\x04\0\0\0"s);
+  expect_failure({"complete", layers, "word"}, {layers, "blk.3.", "get the file again"});
+  EXPECT_FALSE(fs::exists(place("new")));
+}
+
 TEST_F(CommandLine, TextsThatAreNone) {
   const std::string empty = write("empty", ""), missing = place("missing"), folder = documents();
   for (const std::string& file : {empty, missing, folder}) expect_failure({"score", llama, file}, {"'" + file + "'"});
@@ -325,6 +348,47 @@ TEST_F(CommandLine, PathsThatCannotBeIndexed) {
   expect_failure({"index", llama, documents(), "-o", binary}, {"'" + binary + "'"});
   expect_failure({"index", llama, documents(), "-o", place("new"), "--first-layer", "3"}, {"--first-layer", "0 to 2"});
   EXPECT_FALSE(fs::exists(place("new")));
+}
+
+// Nothing that was stored is lost when there is nothing to add.
+TEST_F(CommandLine, EmptyFolders) {
+  const std::string where = store(), nothing = place("nothing"), text = write("text", sentences(1, 90));
+  fs::create_directory(nothing);
+  const Result before = run_program({"search", where, "word1 of file 3", "--json"});
+  expect_failure({"index", llama, nothing, "-o", where}, {"'" + nothing + "'", "name a file or a folder"});
+  EXPECT_EQ(run_program({"search", where, "word1 of file 3", "--json"}).out, before.out);
+  expect_failure({"search", nothing, "word"}, {"'" + nothing + "'", "hone index"});
+  expect_failure({"complete", llama, "word", "--store", nothing}, {"'" + nothing + "'", "hone index"});
+  expect_failure({"eval", llama, text, "--store", nothing}, {"'" + nothing + "'", "hone index"});
+  expect_failure({"eval", llama, nothing, "--store", where}, {"'" + nothing + "'", "give the path of a file"});
+  expect_failure({"score", llama, nothing}, {"'" + nothing + "'", "give the path of a file"});
+  expect_failure({"model", nothing}, {"'" + nothing + "'", "hone model get"});
+  EXPECT_TRUE(fs::is_empty(nothing));
+  EXPECT_EQ(run_program({"index", llama, documents(), "-o", nothing, "--chunk-tokens", "64"}).code, 0);
+  EXPECT_EQ(run_program({"search", nothing, "word1 of file 3"}).code, 0);
+}
+
+// As texts they are bytes like others; as a corpus they are left out.
+TEST_F(CommandLine, BinaryFiles) {
+  std::string bytes;
+  for (int i = 0; i < 3000; ++i) bytes += static_cast<char>(i * i % 251);
+  const std::string where = store(), file = write("binary", bytes), beside = write("docs/binary", bytes);
+  EXPECT_GT(object_of(run_program({"score", llama, file, "--json"}))["bits"], 0);
+  EXPECT_GT(object_of(run_program({"tokenize", llama, "--json"}, {.input = bytes}))["tokens"], 0);
+  const json evaluation = object_of(run_program({"eval", llama, "--store", where, file, "--json", "--prefix", "64",
+                                                 "--continuation", "64", "--context-neighbours", "1"}));
+  for (const json& row : evaluation["tables"][0]["rows"]) EXPECT_TRUE(row["bpb"].is_number()) << row;
+  object_of(run_program({"complete", llama, "-", "--store", where, "-n", "4", "--json", "--context-neighbours", "0"},
+                        {.input = bytes.substr(0, 200)}));
+  EXPECT_EQ(run_program({"search", where, bytes.substr(1, 200)}).code, 0);
+  const json report =
+      object_of(run_program({"index", llama, place("docs"), "-o", where, "--chunk-tokens", "64", "--json"}));
+  EXPECT_EQ(report["unchanged"], 6);
+  ASSERT_EQ(report["skipped"].size(), 1u);
+  EXPECT_EQ(report["skipped"][0]["path"], beside);
+  expect_failure({"index", llama, file, "-o", where}, {"'" + file + "'", "binary", "name a file or a folder"});
+  expect_failure({"complete", file, "word"}, {"'" + file + "'", "GGUF", "hone model get"});
+  expect_failure({"complete", llama, "word", "--store", file}, {"'" + file + "'", "hone index"});
 }
 
 TEST_F(CommandLine, UnreadableFiles) {
@@ -353,10 +417,18 @@ TEST_F(CommandLine, StoreOfAnotherModel) {
     expect_failure(arguments, {"'" + where + "'", "Tiny qwen2", "Tiny llama"});
 }
 
-TEST_F(CommandLine, PromptLongerThanTheContext) {
-  const std::string prompt = sentences(1, 100), where = store();
-  expect_failure({"complete", llama, prompt}, {"context", "512"});
-  expect_failure({"complete", llama, prompt, "--store", where}, {"context", "512"});
+TEST_F(CommandLine, TextsLongerThanTheContext) {
+  const std::string prompt = sentences(1, 100), where = store(), file = write("text", sentences(1, 200));
+  expect_failure({"complete", llama, prompt}, {"context", "512", "shorten the prompt"});
+  expect_failure({"complete", llama, prompt, "--store", where}, {"context", "512", "shorten the prompt"});
+  expect_failure({"complete", llama, "-"}, {"context", "512", "shorten the prompt"}, {.input = prompt});
+  expect_failure({"complete", llama, "word", "-n", "512"}, {"context", "512", "--max-tokens"});
+  expect_failure({"eval", llama, "--store", where, file, "--prefix", "400", "--continuation", "113"},
+                 {"context", "512", "--prefix", "--continuation"});
+  expect_failure({"index", llama, file, "-o", place("new"), "--chunk-tokens", "257"},
+                 {"--chunk-tokens", "context of 512", "at most 256"});
+  EXPECT_FALSE(fs::exists(place("new")));
+  EXPECT_EQ(run_program({"index", llama, file, "-o", place("new"), "--chunk-tokens", "256", "--gradients"}).code, 0);
 }
 
 }  // namespace

@@ -104,9 +104,21 @@ void print_text(const Arguments& arguments, const Model& model, const Evaluation
         "evidence\n");
 }
 
+// In every protocol a window is a prefix and a continuation.
+void require_room_for_windows(const Model& model, const EvaluationOptions& options) {
+  const bool bos = model.tokenizer().adds_bos() && model.tokenizer().bos() >= 0;
+  const auto room = static_cast<size_t>(model.config().context) - (bos ? 1 : 0);
+  if (options.prefix > room || options.continuation > room - options.prefix)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("windows of {} and {} tokens do not fit the model's context of {}; lower --prefix or "
+                            "--continuation",
+                            options.prefix, options.continuation, model.config().context));
+}
+
 void run(Arguments& arguments) {
   arguments.options.run_published = !arguments.no_published;
   const auto model = arguments.model.open();
+  require_room_for_windows(*model, arguments.options);
   const Store store = Store::open(arguments.store, {model->name(), model->base_hash()});
   Evaluation evaluation;
   {

@@ -53,11 +53,22 @@ void print_text(const Store& store, const IndexReport& report) {
     fmt::print("skipped {} more; --json lists them all\n", report.skipped.size() - skipped_shown);
 }
 
+// Learning reads a chunk and its successor at once.
+void require_room_for_chunks(const Model& model, size_t chunk_tokens) {
+  const bool bos = model.tokenizer().adds_bos() && model.tokenizer().bos() >= 0;
+  const size_t most = (static_cast<size_t>(model.config().context) - (bos ? 1 : 0)) / 2;
+  if (chunk_tokens > most)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("--chunk-tokens is {}; two chunks must fit the model's context of {}, give at most {}",
+                            chunk_tokens, model.config().context, most));
+}
+
 void run(const Arguments& arguments) {
   const auto model = arguments.model.open();
   if (arguments.learn.first_layer >= model->config().layers)
     throw Error(ErrorCode::bad_input, fmt::format("--first-layer is {}; the model has layers 0 to {}",
                                                   arguments.learn.first_layer, model->config().layers - 1));
+  require_room_for_chunks(*model, arguments.options.chunk_tokens);
   Store store = Store::create(arguments.store, {model->name(), model->base_hash()});
   IndexReport report;
   size_t computed = 0;

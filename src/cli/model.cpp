@@ -200,7 +200,7 @@ void add_model(CLI::App& program) {
   command->callback([command, options] {
     if (command->got_subcommand("get")) return;
     if (options->file.empty()) throw CLI::RequiredError("FILE or get NAME");
-    const ordered_json description = describe(Gguf::open(options->file));
+    const ordered_json description = read_model([&] { return describe(Gguf::open(options->file)); });
     if (options->json)
       print_json(description);
     else

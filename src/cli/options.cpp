@@ -15,7 +15,21 @@ void ModelArguments::add_to(CLI::App& command, const std::string& default_precis
 
 std::shared_ptr<const Model> ModelArguments::open() const {
   if (threads > 0) set_threads(threads);
-  return Model::open(path, {.precision = precision == "int8" ? Precision::int8 : Precision::fp32});
+  return read_model(
+      [&] { return Model::open(path, {.precision = precision == "int8" ? Precision::int8 : Precision::fp32}); });
+}
+
+Error with_advice(const Error& about_model) {
+  const auto advice = [&]() -> std::string_view {
+    switch (about_model.code) {
+      case ErrorCode::corrupt: return "; get the file again, or another one with `hone model get smollm2`";
+      case ErrorCode::unsupported:
+      case ErrorCode::not_found: return "; `hone model get smollm2` fetches one that hone runs";
+      case ErrorCode::bad_input: return "; a model is a GGUF file, `hone model get smollm2` fetches one";
+      default: return "";
+    }
+  };
+  return {about_model.code, about_model.message + std::string(advice())};
 }
 
 void add_gradient_budget(CLI::App& command, uint64_t& budget) {

@@ -20,6 +20,19 @@ struct ModelArguments {
   std::shared_ptr<const Model> open() const;
 };
 
+// An error about a model file, and what to do about it.
+Error with_advice(const Error& about_model);
+
+// read(), which opens a model file.
+template <class Read>
+auto read_model(const Read& read) {
+  try {
+    return read();
+  } catch (const Error& error) {
+    throw with_advice(error);
+  }
+}
+
 // --gradient-budget BYTES, with KiB, MiB, GiB.
 void add_gradient_budget(CLI::App& command, uint64_t& budget);
 

@@ -4,6 +4,7 @@
 #include "base/files.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/progress.h"
 #include "hone/adapt.h"
 
 namespace hone::cli {
@@ -21,7 +22,7 @@ void run(const Arguments& arguments) {
   if (text.empty())
     throw Error(ErrorCode::bad_input, fmt::format("'{}' is empty; give a text to score", arguments.file));
   const auto model = arguments.model.open();
-  const TextScore result = score(*model, text, arguments.score);
+  const TextScore result = score(*model, text, arguments.score, terminal_watch(arguments.json));
   if (arguments.json) {
     print_json({{"model", model->name()},
                 {"base_hash", model->base_hash()},

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/options.h"
 #include "cli/streams.h"
 #include "hone/tokenizer.h"
 #include "model/gguf.h"
@@ -19,7 +20,7 @@ struct Options {
 };
 
 void run(const Options& options) {
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(options.model));
+  const auto tokenizer = read_model([&] { return Tokenizer::from_gguf(Gguf::open(options.model)); });
   const std::vector<Token> tokens = tokenizer->encode(read_standard_input(), options.special);
   const std::string ids = fmt::format("{}", fmt::join(tokens, options.json ? ", " : " "));
   if (options.json)

@@ -253,9 +253,11 @@ class Indexer {
 std::string nothing_indexed(const std::vector<fs::path>& paths, const IndexReport& report) {
   std::string message = "nothing to index below";
   for (const fs::path& path : paths) message += fmt::format(" '{}'", path.string());
-  if (report.skipped.empty()) return message + ": no files that are not hidden or ignored";
+  if (report.skipped.empty())
+    return message + ": no files that are not hidden or ignored; name a file or a folder with texts";
   const auto& [path, reason] = report.skipped.front();
-  return message + fmt::format(": {} skipped, the first is '{}': {}", report.skipped.size(), path, reason);
+  return message + fmt::format(": {} skipped, the first is '{}': {}; name a file or a folder with texts",
+                               report.skipped.size(), path, reason);
 }
 
 }  // namespace

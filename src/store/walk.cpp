@@ -25,7 +25,8 @@ class Walker {
     if (::stat(path.c_str(), &info) != 0) {
       const bool missing = errno == ENOENT || errno == ENOTDIR;
       throw Error(missing ? ErrorCode::not_found : ErrorCode::io,
-                  fmt::format("cannot index '{}': {}", path.string(), std::strerror(errno)));
+                  fmt::format("cannot index '{}': {}; check the path and its permissions", path.string(),
+                              std::strerror(errno)));
     }
     const std::string location = fs::canonical(path).string();
     result_.roots.push_back(location);
