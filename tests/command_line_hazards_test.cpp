@@ -1,7 +1,6 @@
 // What happens to the program when it is interrupted, shut out or cut off, and to the store that it was writing.
 #include <gtest/gtest.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -9,6 +8,7 @@
 
 #include "hone/store.h"
 #include "tests/program.h"
+#include "tests/small_disk.h"
 
 namespace hone {
 namespace {
@@ -19,7 +19,7 @@ using test::Program;
 using test::Result;
 using test::run_program;
 
-const std::string kModel = (fs::path(HONE_SOURCE_DIR) / "tests" / "golden" / "models" / "llama.gguf").string();
+const std::string model = (fs::path(HONE_SOURCE_DIR) / "tests" / "golden" / "models" / "llama.gguf").string();
 
 class CommandLineHazards : public testing::Test {
  protected:
@@ -33,19 +33,19 @@ class CommandLineHazards : public testing::Test {
     return place("docs");
   }
   std::vector<std::string> index_command(const std::string& store) const {
-    return {"index", kModel, place("docs"), "-o", store};
+    return {"index", model, place("docs"), "-o", store};
   }
   // Readers and the next writer find a sound store; nothing that it held was lost.
   void expect_usable(const std::string& store, size_t files) const {
     EXPECT_EQ(run_program({"search", store, "w5 f0"}).code, 0);
     const Result again = run_program(index_command(store));
     EXPECT_EQ(again.code, 0) << again.err;
-    const Result unchanged = run_program({"index", kModel, place("docs"), "-o", store, "--json"});
+    const Result unchanged = run_program({"index", model, place("docs"), "-o", store, "--json"});
     const json object = json::parse(unchanged.out, nullptr, false);
     ASSERT_TRUE(object.is_object()) << unchanged.out << unchanged.err;
     EXPECT_EQ(object["unchanged"], files);
-    const Result answer = run_program(
-        {"complete", kModel, "w5 f0.", "--store", store, "-n", "2", "--quiet", "--context-neighbours", "0"});
+    const Result answer =
+        run_program({"complete", model, "w5 f0.", "--store", store, "-n", "2", "--quiet", "--context-neighbours", "0"});
     EXPECT_EQ(answer.code, 0) << answer.err;
   }
 
@@ -53,8 +53,8 @@ class CommandLineHazards : public testing::Test {
 };
 
 TEST_F(CommandLineHazards, InterruptedIndexKeepsWhatItCommitted) {
-  constexpr int kFiles = 200;
-  documents(kFiles, 150);
+  constexpr int file_count = 200;
+  documents(file_count, 150);
   const std::string store = place("store");
   Program program(index_command(store));
   std::error_code absent;
@@ -67,8 +67,73 @@ TEST_F(CommandLineHazards, InterruptedIndexKeepsWhatItCommitted) {
   EXPECT_NE(result.err.find("cancelled"), std::string::npos) << result.err;
   const size_t kept = Store::open(store).chunk_count();
   EXPECT_GT(kept, 0u);
-  expect_usable(store, kFiles);
+  expect_usable(store, file_count);
   EXPECT_GE(Store::open(store).chunk_count(), kept);
+}
+
+// It says so, and what to do.
+void expect_cancelled(const Result& result) {
+  EXPECT_EQ(result.code, 1) << result.err;
+  for (const char* part : {"hone: cancelled", "run it again"})
+    EXPECT_NE(result.err.find(part), std::string::npos) << result.err;
+}
+
+size_t files_in(const fs::path& folder) {
+  if (!fs::exists(folder)) return 0;
+  return static_cast<size_t>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+}
+
+// Ever later: while indexing, while learning, while computing gradients. Each run goes on where the last one stopped.
+TEST_F(CommandLineHazards, IndexInterruptedAgainAndAgain) {
+  constexpr int file_count = 30;
+  documents(file_count, 150);
+  const std::string store = place("store");
+  std::vector<std::string> command = index_command(store);
+  command.insert(command.end(), {"--gradients", "--chunk-tokens", "64"});
+  size_t chunks = 0, rows = 0;
+  int stopped = 0;
+  for (std::chrono::milliseconds delay(4);; delay += delay / 2) {
+    Program program(command);
+    program.wait_until_it_catches_interrupts();
+    std::this_thread::sleep_for(delay);
+    program.interrupt();
+    const Result result = program.wait();
+    const size_t chunks_now = Store::open(store).chunk_count(), rows_now = files_in(fs::path(store) / "gradients");
+    EXPECT_GE(chunks_now, chunks);
+    EXPECT_GE(rows_now, rows);
+    chunks = chunks_now;
+    rows = rows_now;
+    if (result.code == 0) break;
+    ++stopped;
+    expect_cancelled(result);
+    EXPECT_EQ(run_program({"search", store, "w5 f0"}).code, 0);
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(stopped, 0);
+  EXPECT_EQ(rows, chunks);
+  expect_usable(store, file_count);
+}
+
+TEST_F(CommandLineHazards, InterruptedEvalScoreAndCompleteEnd) {
+  documents(5, 100);
+  const std::string store = place("store");
+  ASSERT_EQ(run_program(index_command(store)).code, 0);
+  std::string text;
+  for (int w = 0; w < 20000; ++w) text += "w" + std::to_string(w % 89) + " of another text. ";
+  const std::string file = scratch.write("long", text).string();
+  const std::vector<std::vector<std::string>> commands = {
+      {"eval", model, "--store", store, file, "--offset", "0", "--prefix", "64", "--continuation", "64", "--windows",
+       "100000", "--context-neighbours", "0"},
+      {"score", model, file, "--window", "64", "--stride", "8"},
+      {"complete", model, "w5 f0. w10", "--store", store, "-n", "490", "--context-neighbours", "0"}};
+  for (const auto& command : commands) {
+    SCOPED_TRACE(command.front());
+    Program program(command);
+    program.wait_until_it_catches_interrupts();
+    program.interrupt();
+    expect_cancelled(program.wait());
+    expect_usable(store, 5);
+  }
 }
 
 TEST_F(CommandLineHazards, InterruptedCompleteEnds) {
@@ -82,7 +147,7 @@ TEST_F(CommandLineHazards, InterruptedCompleteEnds) {
   ASSERT_GT(capacity, 0);
   const std::string filler(static_cast<size_t>(capacity) - 16, '.');
   ASSERT_EQ(::write(ends[1], filler.data(), filler.size()), static_cast<ssize_t>(filler.size()));
-  Program program({"complete", kModel, "w5 f0. w10", "--store", store, "-n", "400", "--context-neighbours", "0"},
+  Program program({"complete", model, "w5 f0. w10", "--store", store, "-n", "400", "--context-neighbours", "0"},
                   {.output = ends[1]});
   ::close(ends[1]);
   int waiting = 0;
@@ -130,28 +195,115 @@ TEST_F(CommandLineHazards, TwoWritersAtTheSameTime) {
 }
 
 TEST_F(CommandLineHazards, FullDisk) {
-  constexpr int kFiles = 40;
-  documents(kFiles, 1000);
-  fs::create_directory(place("disk"));
-  const std::string disk = place("disk"), store = place("disk/store");
-  if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=700k") != 0) GTEST_SKIP() << "cannot mount a tmpfs";
+  constexpr int file_count = 40;
+  documents(file_count, 1000);
+  const test::SmallDisk disk(place("disk"), "700k");
+  HONE_NEED_DISK(disk);
+  const std::string store = place("disk/store");
   const Result result = run_program(index_command(store));
   EXPECT_EQ(result.code, 1);
   EXPECT_NE(result.err.find("disk is full"), std::string::npos) << result.err;
   EXPECT_GT(Store::open(store).chunk_count(), 0u);
-  EXPECT_EQ(::mount("tmpfs", disk.c_str(), "tmpfs", MS_REMOUNT, "size=256m"), 0);
-  expect_usable(store, kFiles);
-  EXPECT_EQ(::umount(disk.c_str()), 0);
+  disk.resize("256m");
+  expect_usable(store, file_count);
+}
+
+// Not one byte is left: what is stored can be read and answers, nothing new is learned.
+TEST_F(CommandLineHazards, FullDiskAfterIndexing) {
+  documents(5, 100);
+  const test::SmallDisk disk(place("disk"), "16m");
+  HONE_NEED_DISK(disk);
+  const std::string store = place("disk/store");
+  ASSERT_EQ(run_program(index_command(store)).code, 0);
+  const size_t chunks = Store::open(store).chunk_count();
+  fs::remove_all(fs::path(store) / "gradients");
+  const fs::path filler = disk.fill();
+  std::vector<std::string> relearn = index_command(store);
+  relearn.insert(relearn.end(), {"--relearn", "--gradients"});
+  const Result result = run_program(relearn);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find(store), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("free some space"), std::string::npos) << result.err;
+  EXPECT_EQ(run_program({"search", store, "w5 f0"}).code, 0);
+  const Result answer =
+      run_program({"complete", model, "w5 f0.", "--store", store, "-n", "2", "--json", "--context-neighbours", "0"});
+  EXPECT_EQ(answer.code, 0) << answer.err;
+  EXPECT_GT(json::parse(answer.out)["hone"]["gradients_computed"], 0);
+  EXPECT_EQ(files_in(fs::path(store) / "gradients"), 0u) << "a row that does not fit leaves nothing";
+  fs::remove(filler);
+  EXPECT_EQ(Store::open(store).chunk_count(), chunks);
+  expect_usable(store, 5);
 }
 
 TEST_F(CommandLineHazards, FileSizeLimit) {
-  constexpr int kFiles = 20;
-  documents(kFiles, 1000);
+  constexpr int file_count = 20;
+  documents(file_count, 1000);
   const std::string store = place("store");
   const Result result = run_program(index_command(store), {.ignored_signals = {SIGXFSZ}, .largest_file = 400 << 10});
   EXPECT_EQ(result.code, 1);
   EXPECT_NE(result.err.find(store), std::string::npos) << result.err;
-  expect_usable(store, kFiles);
+  expect_usable(store, file_count);
+}
+
+// 100 MB without a line end. After a while its words come again, so that the store stays small.
+std::string hundred_megabytes() {
+  constexpr size_t size = 100'000'000;
+  std::string line;
+  line.reserve(size + 64);
+  for (int i = 0; line.size() < size; ++i) line += "word" + std::to_string(i % 5003) + " of the line ";
+  line.resize(size);
+  return line;
+}
+
+TEST_F(CommandLineHazards, OneLineOf100Megabytes) {
+  scratch.write("docs/line", hundred_megabytes());
+  const std::string store = place("store");
+  std::vector<std::string> command = index_command(store);
+  command.push_back("--json");
+  const Result result = run_program(command);
+  EXPECT_EQ(result.code, 0) << result.err;
+  const json report = json::parse(result.out, nullptr, false);
+  EXPECT_EQ(report["indexed"], 1);
+  EXPECT_EQ(report["skipped"], json::array());
+  EXPECT_GT(report["chunks_duplicate"], report["chunks"]);
+  const Store reader = Store::open(store);
+  const std::vector<Neighbour> found = reader.neighbours("word4321", 1);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_NE(reader.chunk(found[0].chunk_id).text.find("word4321"), std::string::npos);
+  expect_usable(store, 1);
+}
+
+using CommandLineHazardsSlow = CommandLineHazards;
+
+TEST_F(CommandLineHazardsSlow, OneLineOf100MegabytesForEverySubcommand) {
+  documents(5, 100);
+  const std::string store = place("store"), line = hundred_megabytes();
+  ASSERT_EQ(run_program(index_command(store)).code, 0);
+  const std::string file = scratch.write("line", line).string();
+  const auto works = [&](const std::vector<std::string>& command, const std::string& input = "") {
+    const Result result = run_program(command, {.input = input});
+    EXPECT_EQ(result.code, 0) << command.front() << ": " << result.err;
+    return result.out;
+  };
+  EXPECT_GT(works({"tokenize", model}, line).size(), line.size() / 4);
+  EXPECT_GT(json::parse(works({"score", model, file, "--max-windows", "1", "--json"}))["bits"], 0);
+  EXPECT_EQ(json::parse(works({"eval", model, "--store", store, file, "--json", "--prefix", "64", "--continuation",
+                               "64", "--context-neighbours", "0"}))["windows"],
+            1);
+  const Result prompt = run_program({"complete", model, "-", "--store", store}, {.input = line});
+  EXPECT_EQ(prompt.code, 1);
+  for (const char* part : {"context", "shorten the prompt"})
+    EXPECT_NE(prompt.err.find(part), std::string::npos) << prompt.err;
+  // In a folder of its own: one document of one line, and a line that is none.
+  const std::string jsonl =
+      scratch.write("lines/texts.jsonl", "{\"text\": \"" + line + "\"}\n" + line + "\n").string();
+  const json report = json::parse(works({"index", model, jsonl, "-o", place("lines.hone"), "--json"}));
+  EXPECT_EQ(report["indexed"], 1);
+  ASSERT_EQ(report["skipped"].size(), 1u);
+  EXPECT_NE(report["skipped"][0]["reason"].get<std::string>().find("line 2: not valid JSON"), std::string::npos);
+  const Result refused = run_program({"complete", file, "word"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_NE(refused.err.find("not a GGUF file"), std::string::npos) << refused.err;
 }
 
 TEST_F(CommandLineHazards, NobodyReadsTheOutput) {
@@ -160,11 +312,11 @@ TEST_F(CommandLineHazards, NobodyReadsTheOutput) {
   const std::string store = place("store");
   const std::vector<std::vector<std::string>> commands = {
       index_command(store),
-      {"model", kModel},
-      {"tokenize", kModel},
-      {"score", kModel, text},
+      {"model", model},
+      {"tokenize", model},
+      {"score", model, text},
       {"search", store, "w5 f0"},
-      {"complete", kModel, "w5 f0. w10", "--store", store, "--context-neighbours", "0"},
+      {"complete", model, "w5 f0. w10", "--store", store, "--context-neighbours", "0"},
       {"--help"}};
   for (const auto& command : commands) {
     SCOPED_TRACE(command.front());
@@ -189,7 +341,7 @@ TEST_F(CommandLineHazards, NobodyReadsTheOutput) {
 TEST_F(CommandLineHazards, DiskOfTheOutputIsFull) {
   const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
   if (full < 0) GTEST_SKIP() << "needs /dev/full";
-  const Result result = run_program({"model", kModel}, {.output = full});
+  const Result result = run_program({"model", model}, {.output = full});
   ::close(full);
   EXPECT_EQ(result.code, 1);
   EXPECT_NE(result.err.find("standard output"), std::string::npos) << result.err;

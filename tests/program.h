@@ -7,9 +7,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/files.h"
@@ -69,6 +72,17 @@ class Program {
   Program& operator=(const Program&) = delete;
 
   void interrupt() const { ::kill(child_, SIGINT); }
+  // True once it has an answer of its own to Ctrl-C.
+  bool catches_interrupts() const {
+    std::ifstream status("/proc/" + std::to_string(child_) + "/status");
+    for (std::string line; std::getline(status, line);)
+      if (line.starts_with("SigCgt:")) return (std::stoull(line.substr(7), nullptr, 16) >> (SIGINT - 1) & 1) != 0;
+    return false;
+  }
+  // Waits until it does, a minute at most.
+  void wait_until_it_catches_interrupts() const {
+    for (int i = 0; i < 60000 && !catches_interrupts(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 
   Result wait() {
     int status = 0;
