@@ -49,7 +49,7 @@ ordered_json vocabulary(const Gguf& file, const std::string& architecture) {
 
 // Files leave it out where the heads share the width.
 ordered_json head_width(const Gguf& file, const std::string& architecture) {
-  const ordered_json stored = field(file, architecture + ".attention.key_length");
+  ordered_json stored = field(file, architecture + ".attention.key_length");
   const ordered_json width = field(file, architecture + ".embedding_length");
   const ordered_json heads = field(file, architecture + ".attention.head_count");
   if (!stored.is_null() || !width.is_number_integer() || !heads.is_number_integer() || heads <= 0) return stored;

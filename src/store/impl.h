@@ -32,7 +32,7 @@ struct WordCounts {
 };
 
 struct Store::Impl {
-  Impl(std::filesystem::path directory, store::Database::Access access);
+  Impl(std::filesystem::path where, store::Database::Access access);
 
   std::filesystem::path directory;
   WriterLock lock;
