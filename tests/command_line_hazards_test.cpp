@@ -295,8 +295,7 @@ TEST_F(CommandLineHazardsSlow, OneLineOf100MegabytesForEverySubcommand) {
   for (const char* part : {"context", "shorten the prompt"})
     EXPECT_NE(prompt.err.find(part), std::string::npos) << prompt.err;
   // In a folder of its own: one document of one line, and a line that is none.
-  const std::string jsonl =
-      scratch.write("lines/texts.jsonl", "{\"text\": \"" + line + "\"}\n" + line + "\n").string();
+  const std::string jsonl = scratch.write("lines/texts.jsonl", "{\"text\": \"" + line + "\"}\n" + line + "\n").string();
   const json report = json::parse(works({"index", model, jsonl, "-o", place("lines.hone"), "--json"}));
   EXPECT_EQ(report["indexed"], 1);
   ASSERT_EQ(report["skipped"].size(), 1u);

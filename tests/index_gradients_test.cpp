@@ -138,10 +138,12 @@ TEST_P(IndexGradients, LibraryAndProgramShareThem) {
       neighbours.push_back(reader.chunk(neighbour.chunk_id));
     ASSERT_EQ(neighbours.size(), 4u);
     size_t computed = 0;
-    const Adapter stored = neighbour_direction(*model, reader, statistics, neighbours, plenty, {}, &computed);
+    const Adapter stored =
+        neighbour_direction(*model, reader, statistics, neighbours, plenty, Precision::fp32, {}, &computed);
     EXPECT_EQ(computed, 0u);
     fs::remove_all(store() / "gradients");
-    const Adapter fresh = neighbour_direction(*model, reader, statistics, neighbours, 0, {}, &computed);
+    const Adapter fresh =
+        neighbour_direction(*model, reader, statistics, neighbours, 0, Precision::fp32, {}, &computed);
     EXPECT_EQ(computed, 4u);
     for (const auto& [id, delta] : fresh.dense) EXPECT_TRUE(same_bits(stored.dense.at(id), delta)) << name(id);
     store_gradients(*model, reader, statistics, plenty);

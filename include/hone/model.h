@@ -49,8 +49,8 @@ struct ModelConfig {
 
 class Model;
 
-// What one request has learned: additions to linear layers, y = W x + step · (ΔW x + B A x), never merged into W. Belongs to the request and
-// dies with it. Moves; copying is spelled copy().
+// What one request has learned: additions to linear layers, y = W x + step · (ΔW x + B A x), never merged into W.
+// Belongs to the request and dies with it. Moves; copying is spelled copy().
 class Adapter {
  public:
   struct LowRank {
@@ -68,7 +68,7 @@ class Adapter {
   };
   std::map<MatrixId, Matrix> dense;         // ΔW [out, in]
   std::map<MatrixId, Quantized> quantized;  // ΔW that int8 products can read
-  std::map<MatrixId, LowRank> low_rank;  // LoRA (Hu et al. 2021), no extra scale
+  std::map<MatrixId, LowRank> low_rank;     // LoRA (Hu et al. 2021), no extra scale
 
   // LoRA on all seven matrices of layers [first_layer, L): A ~ N(0, 1/in) from the stream (seed, "lora"), B = 0.
   static Adapter lora(const Model& model, int first_layer, int rank, uint64_t seed = 0);

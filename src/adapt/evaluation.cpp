@@ -182,8 +182,8 @@ class Evaluator {
     std::vector<Expert> experts;
     {
       const Stopwatch stopwatch(seconds, "experts");
-      ExpertPanel panel =
-          panel_of(*model_, first_layer_, lesson, experts_of(lesson, session), std::span(text).first(by_base), watch.cancel);
+      ExpertPanel panel = panel_of(*model_, first_layer_, lesson, experts_of(lesson, session),
+                                   std::span(text).first(by_base), watch.cancel);
       losses = panel.read(std::span(text).subspan(by_base), first_scored - by_base);
       experts = panel.experts();
     }

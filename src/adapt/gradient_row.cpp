@@ -23,9 +23,7 @@ constexpr size_t block_bytes =
 constexpr int largest = 7;  // codes 1 … 15 mean −7 … 7
 
 // The upper half of a float, rounded up in magnitude so that no value exceeds `largest` steps.
-inline uint16_t to_bf16(float scale) {
-  return static_cast<uint16_t>((std::bit_cast<uint32_t>(scale) + 0xffff) >> 16);
-}
+inline uint16_t to_bf16(float scale) { return static_cast<uint16_t>((std::bit_cast<uint32_t>(scale) + 0xffff) >> 16); }
 inline float from_bf16(uint16_t half) { return std::bit_cast<float>(static_cast<uint32_t>(half) << 16); }
 
 }  // namespace hone
@@ -141,7 +139,8 @@ bool is_gradient_row(std::span<const std::byte> row, const CorpusStatistics& sta
     if (row.size() < bytes) return false;
     MatrixHeader header{};
     std::memcpy(&header, row.data(), sizeof header);
-    if (header.layer != id.layer || header.kind != static_cast<int32_t>(id.kind) || header.out != out || header.in != in)
+    if (header.layer != id.layer || header.kind != static_cast<int32_t>(id.kind) || header.out != out ||
+        header.in != in)
       return false;
     row = row.subspan(bytes);
   }

@@ -24,8 +24,8 @@ std::vector<std::byte> encode_gradient_row(const std::map<MatrixId, Matrix>& gra
                                            const CorpusStatistics& statistics);
 // Whether the bytes are a gradient row for exactly the matrices of these statistics.
 bool is_gradient_row(std::span<const std::byte> row, const CorpusStatistics& statistics);
-// weight · Σ over rows of (the row's G) / D of one matrix [out, in], whatever statistics the rows were written with. Each
-// of `rows` is a gradient row for the matrices of `statistics`, whose D this is.
+// weight · Σ over rows of (the row's G) / D of one matrix [out, in], whatever statistics the rows were written with.
+// Each of `rows` is a gradient row for the matrices of `statistics`, whose D this is.
 Matrix sum_gradient_rows(std::span<const std::vector<std::byte>> rows, const CorpusStatistics& statistics, MatrixId id,
                          float weight);
 

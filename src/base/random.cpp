@@ -40,7 +40,9 @@ void RandomStream::normals(std::span<float> to, float deviation) {
   parallel_ranges(pairs, 1 << 10, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) {
       constexpr float step = 0x1.0p-24f;
-      const auto uniform = [&](uint64_t draw) { return static_cast<float>(mix(start + draw * increment) >> 40) * step; };
+      const auto uniform = [&](uint64_t draw) {
+        return static_cast<float>(mix(start + draw * increment) >> 40) * step;
+      };
       const float radius = deviation * std::sqrt(-2 * std::log(1 - uniform(2 * i + 1)));
       const float angle = 2 * std::numbers::pi_v<float> * uniform(2 * i + 2);
       to[2 * i] = radius * std::cos(angle);

@@ -31,8 +31,9 @@ int run(int argc, char** argv) {
   return 0;
 }
 
-// libgomp's threads spin for some ten milliseconds before they sleep, so that on a machine with other work every product
-// waits for a thread that is not running. It reads the time from the environment before main: set it, and start anew.
+// libgomp's threads spin for some ten milliseconds before they sleep, so that on a machine with other work every
+// product waits for a thread that is not running. It reads the time from the environment before main: set it, and start
+// anew.
 void wait_briefly(char** argv) {
   if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) return;
   if (::setenv("GOMP_SPINCOUNT", "20000", 0) == 0) ::execv("/proc/self/exe", argv);

@@ -106,7 +106,8 @@ void LinearForward(const PackedRows& x, size_t first, size_t count, ConstMatrixV
     alignas(64) float result[max_tile];
     const size_t begin = task / panel_tasks * rows_per_task, end = std::min(w.rows, begin + rows_per_task);
     const size_t part = task % panel_tasks;
-    for (size_t p = first_panel + panels * part / panel_tasks; p < first_panel + panels * (part + 1) / panel_tasks; ++p) {
+    for (size_t p = first_panel + panels * part / panel_tasks; p < first_panel + panels * (part + 1) / panel_tasks;
+         ++p) {
       const size_t panel_rows = std::min(width, x.rows - p * width);
       const size_t vectors = vectors_for(panel_rows), stride = vectors * lanes();
       const size_t lane_begin = std::max(first, p * width) - p * width;

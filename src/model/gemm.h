@@ -24,13 +24,14 @@ class PackedRows {
  public:
   explicit PackedRows(ConstMatrixView x);
 
-  size_t rows = 0;      // P
-  size_t depth = 0;     // in
-  size_t width = 0;     // rows that share a panel
-  Matrix panels;        // [⌈P / width⌉, in · width]: panel[k][row]
+  size_t rows = 0;   // P
+  size_t depth = 0;  // in
+  size_t width = 0;  // rows that share a panel
+  Matrix panels;     // [⌈P / width⌉, in · width]: panel[k][row]
 };
 
-// y [count, out] (+)= diag(row_scale) x[first, first + count) wᵀ, w [out, in]. row_scale is [count], or nullptr for ones.
+// y [count, out] (+)= diag(row_scale) x[first, first + count) wᵀ, w [out, in]. row_scale is [count], or nullptr for
+// ones.
 void linear_forward(const PackedRows& x, size_t first, size_t count, ConstMatrixView w, MatrixView y,
                     bool accumulate = false, const float* row_scale = nullptr);
 // The same for all rows of x [P, in].

@@ -84,8 +84,8 @@ float QuantizeRow(float* x, size_t count, uint8_t* to, Outliers& outliers) {
   return top / 127;
 }
 
-// One output row: value[o] = scales[o] · (row_scale · (sums[o] − 128 · row_sums[o]) + Σ_k outlier_k · columns[column_k, o]),
-// to[o] = value[o], or with accumulate to[o] += step · value[o].
+// One output row: value[o] = scales[o] · (row_scale · (sums[o] − 128 · row_sums[o]) + Σ_k outlier_k · columns[column_k,
+// o]), to[o] = value[o], or with accumulate to[o] += step · value[o].
 void ScaleRow(const int32_t* sums, float row_scale, const Outliers& outliers, const Int8Weights& w, bool accumulate,
               float step, float* to) {
   const hn::ScalableTag<float> d;

@@ -74,7 +74,8 @@ HWY_NOINLINE void tile(const float* HWY_RESTRICT a, size_t a_stride, const float
 template <Layout layout, bool accumulate, size_t vectors>
 HWY_INLINE void tile_of_height(const float* a, size_t a_stride, const float* b, size_t b_row, size_t depth, float* c,
                                size_t c_row, size_t rows) {
-  if (rows > tile_rows / 2) return tile<layout, accumulate, vectors, tile_rows>(a, a_stride, b, b_row, depth, c, c_row, rows);
+  if (rows > tile_rows / 2)
+    return tile<layout, accumulate, vectors, tile_rows>(a, a_stride, b, b_row, depth, c, c_row, rows);
   if (rows > 1) return tile<layout, accumulate, vectors, tile_rows / 2>(a, a_stride, b, b_row, depth, c, c_row, rows);
   tile<layout, accumulate, vectors, 1>(a, a_stride, b, b_row, depth, c, c_row, rows);
 }
