@@ -203,11 +203,7 @@ class Cancel : public testing::Test {
     return {.preconditioner_chunks = 4, .pairs = 3, .neighbours = 2, .seed = seed};
   }
   static std::vector<Token> encode(std::string_view text) { return shared->model->tokenizer().encode(text); }
-  static std::vector<Token> prompt() {
-    std::vector<Token> all = encode(prose(0, 20, 99));
-    all.resize(60);
-    return all;
-  }
+  static std::vector<Token> prompt() { return prose_tokens(*shared->model, 60); }
   static SessionOptions session_options() {
     SessionOptions options;
     options.neighbours = 3;

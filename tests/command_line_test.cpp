@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "tests/program.h"
@@ -89,6 +90,28 @@ TEST_F(CommandLine, Version) {
   const Result result = run_program({"--version"});
   EXPECT_EQ(result.code, 0);
   EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '.'), 2) << result.out;
+}
+
+TEST_F(CommandLine, StartsAnewSoThatThreadsWaitBriefly) {
+  std::string text;
+  while (text.size() < 200000) text += std::string(kPrompt) + "\n";
+  const std::string file = scratch.write("long.txt", text).string();
+  const std::vector<const char*> variables = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"};
+  std::vector<std::optional<std::string>> before;
+  for (const char* variable : variables) {
+    const char* value = std::getenv(variable);
+    before.push_back(value ? std::optional<std::string>(value) : std::nullopt);
+    ::unsetenv(variable);
+  }
+  test::Program program({"score", llama, file});
+  program.wait_until_it_catches_interrupts();
+  EXPECT_NE(program.environment().find("GOMP_SPINCOUNT="), std::string::npos);
+  program.interrupt();
+  EXPECT_EQ(program.wait().code, 1);
+  EXPECT_EQ(run_program({"tokenize", llama}, {.input = kPrompt}).code, 0);
+  EXPECT_EQ(run_program({"nonsense"}).code, 2);
+  for (size_t v = 0; v < variables.size(); ++v)
+    if (before[v]) ::setenv(variables[v], before[v]->c_str(), 1);
 }
 
 TEST_F(CommandLine, BadUsageIsExitCodeTwo) {

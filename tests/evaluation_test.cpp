@@ -152,6 +152,13 @@ TEST_F(Evaluate, ScoreProtocolScoresTheWholeWindow) {
   EXPECT_EQ(evaluation.tokens, 64 + 48 - 1U);  // without BOS nothing predicts the first
   expect_consistent(evaluation);
 
+  EvaluationOptions as_published = small_options(Protocol::score);
+  as_published.published_neighbours = 0;
+  const Evaluation more = run(as_published, {held("out.txt")});
+  EXPECT_NE(row(more.tables[0], "published").settings.find("50 neighbours"), std::string::npos);
+  EXPECT_NE(row(more.tables[0], "published").bits, row(evaluation.tables[0], "published").bits);
+  EXPECT_EQ(row(more.tables[0], "one-step").bits, row(evaluation.tables[0], "one-step").bits);
+
   const SmallStore gemma(Model::open(tiny_model("gemma3")), 60);
   const Evaluation with_bos = evaluate(gemma.model, *gemma.store, {held("out.txt")}, small_options(Protocol::score));
   EXPECT_EQ(with_bos.tokens, 64 + 48U);

@@ -132,6 +132,18 @@ TEST_P(Panel, AQuantizedDirectionIsCloseToTheDenseOne) {
   EXPECT_LT(largest_difference(losses.row(2), losses.row(1)), 0.03 * moved);
 }
 
+TEST_P(Panel, ALongTextIsReadByAFewExpertsAtATime) {
+  std::vector<Token> long_text;
+  while (long_text.size() < 400) long_text.insert(long_text.end(), text.begin(), text.end());
+  ExpertPanel everyone = panel();
+  const Matrix expected = everyone.read(long_text, 1), expected_logits = everyone.next_logits();
+  for (size_t e = 0; e < everyone.experts().size(); ++e) {
+    ExpertPanel alone = panel({e});
+    EXPECT_EQ(list(alone.read(long_text, 1).row(0)), list(expected.row(e))) << everyone.experts()[e].name;
+    EXPECT_EQ(list(alone.next_logits().row(0)), list(expected_logits.row(e)));
+  }
+}
+
 TEST_P(Panel, NextLogitsAreWhatTheNextLossIsMadeOf) {
   ExpertPanel reader = panel();
   reader.read(std::span(text).first(5));

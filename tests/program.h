@@ -71,6 +71,11 @@ class Program {
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
+  // NAME=value, each ended by a zero byte.
+  std::string environment() const {
+    std::ifstream file("/proc/" + std::to_string(child_) + "/environ", std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
   void interrupt() const { ::kill(child_, SIGINT); }
   // True once it has an answer of its own to Ctrl-C.
   bool catches_interrupts() const {

@@ -2,7 +2,9 @@
 // behind.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numbers>
 
@@ -34,11 +36,7 @@ class SessionTest : public testing::Test {
     return options;
   }
   std::vector<Token> encode(std::string_view text) const { return model->tokenizer().encode(text); }
-  std::vector<Token> prompt(size_t tokens) const {
-    std::vector<Token> all = encode(prose(0, 20, 99));
-    all.resize(tokens);
-    return all;
-  }
+  std::vector<Token> prompt(size_t tokens) const { return prose_tokens(*model, tokens); }
   Session session(const SessionOptions& options = small_options()) const {
     return Session(model, shared->store.get(), options);
   }
@@ -55,6 +53,34 @@ void expect_same_answer(const Completion& a, const Completion& b) {
   ASSERT_EQ(a.report.experts.size(), b.report.experts.size());
   for (size_t e = 0; e < a.report.experts.size(); ++e)
     EXPECT_EQ(a.report.experts[e].weight, b.report.experts[e].weight) << a.report.experts[e].name;
+}
+
+TEST_F(SessionTest, AtMostSoManyExpertsAnswer) {
+  SessionOptions options = small_options();
+  options.answering_experts = 100;
+  const Completion everyone = session(options).complete(prompt(60), greedy(4));
+  std::vector<double> others;
+  for (size_t e = 1; e < everyone.report.experts.size(); ++e) others.push_back(everyone.report.experts[e].weight);
+  std::ranges::sort(others, std::greater());
+  ASSERT_GT(others[2], 0) << "three experts have weight";
+  for (const size_t most : {0, 1, 2}) {
+    options.answering_experts = most;
+    const Completion some = session(options).complete(prompt(60), greedy(4));
+    size_t answering = 0;
+    double total = 0;
+    for (size_t e = 0; e < some.report.experts.size(); ++e) {
+      const double weight = some.report.experts[e].weight;
+      total += weight;
+      if (weight == 0 || e == 0) continue;
+      ++answering;
+      EXPECT_GE(everyone.report.experts[e].weight, others[most - 1]) << some.report.experts[e].name;
+    }
+    EXPECT_EQ(answering, most);
+    EXPECT_NEAR(total, 1, 1e-12);
+  }
+  options.answering_experts = 0;
+  EXPECT_EQ(session(options).complete(prompt(60), greedy(12)).tokens,
+            complete_with_base(*model, prompt(60), greedy(12)).tokens);
 }
 
 TEST_F(SessionTest, StatisticsAreKeptInTheStore) {

@@ -30,6 +30,13 @@ inline std::string prose(size_t subject, int sentences, uint64_t seed) {
   return text;
 }
 
+// The first tokens of a text about harbours that no store holds.
+inline std::vector<Token> prose_tokens(const Model& model, size_t tokens) {
+  std::vector<Token> all = model.tokenizer().encode(prose(0, 20, 99));
+  all.resize(tokens);
+  return all;
+}
+
 inline StoreIdentity identity_of(const Model& model) { return {model.name(), model.base_hash()}; }
 
 struct SmallStore {

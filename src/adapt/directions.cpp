@@ -64,6 +64,11 @@ std::vector<std::vector<std::byte>> rows_of(const Model& model, const Store& sto
   return rows;
 }
 
+void add_matrix(Adapter& direction, MatrixId id, Matrix delta, Precision form) {
+  direction.dense.emplace(id, std::move(delta));
+  if (form == Precision::int8) direction.quantize();
+}
+
 // Preconditions each matrix's gradient as it arrives and keeps it in the wanted form.
 class DirectionSink : public GradientSink {
  public:
@@ -80,14 +85,9 @@ class DirectionSink : public GradientSink {
         for (size_t i = 0; i < delta.cols(); ++i) delta.row(o)[i] *= factor / block.column[i];
       }
     });
-    add_to(direction_, gradient.id, std::move(delta), form_);
+    add_matrix(direction_, gradient.id, std::move(delta), form_);
   }
   Adapter take() { return std::move(direction_); }
-
-  static void add_to(Adapter& direction, MatrixId id, Matrix delta, Precision form) {
-    direction.dense.emplace(id, std::move(delta));
-    if (form == Precision::int8) direction.quantize();
-  }
 
  private:
   const CorpusStatistics& statistics_;
@@ -104,7 +104,7 @@ Adapter neighbour_direction(const Model& model, const Store& store, const Corpus
   const float weight = -1.0f / static_cast<float>(std::max<size_t>(neighbours.size(), 1));
   Adapter direction;
   for (const auto& [id, block] : statistics.blocks)
-    DirectionSink::add_to(direction, id, sum_gradient_rows(rows, statistics, id, weight * block.relative_step), form);
+    add_matrix(direction, id, sum_gradient_rows(rows, statistics, id, weight * block.relative_step), form);
   return direction;
 }
 

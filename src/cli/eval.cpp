@@ -106,8 +106,7 @@ void print_text(const Arguments& arguments, const Model& model, const Evaluation
 
 // In every protocol a window is a prefix and a continuation.
 void require_room_for_windows(const Model& model, const EvaluationOptions& options) {
-  const bool bos = model.tokenizer().adds_bos() && model.tokenizer().bos() >= 0;
-  const auto room = static_cast<size_t>(model.config().context) - (bos ? 1 : 0);
+  const size_t room = room_for_text(model);
   if (options.prefix > room || options.continuation > room - options.prefix)
     throw Error(ErrorCode::bad_input,
                 fmt::format("windows of {} and {} tokens do not fit the model's context of {}; lower --prefix or "

@@ -55,8 +55,7 @@ void print_text(const Store& store, const IndexReport& report) {
 
 // Learning reads a chunk and its successor at once.
 void require_room_for_chunks(const Model& model, size_t chunk_tokens) {
-  const bool bos = model.tokenizer().adds_bos() && model.tokenizer().bos() >= 0;
-  const size_t most = (static_cast<size_t>(model.config().context) - (bos ? 1 : 0)) / 2;
+  const size_t most = room_for_text(model) / 2;
   if (chunk_tokens > most)
     throw Error(ErrorCode::bad_input,
                 fmt::format("--chunk-tokens is {}; two chunks must fit the model's context of {}, give at most {}",

@@ -19,6 +19,11 @@ std::shared_ptr<const Model> ModelArguments::open() const {
       [&] { return Model::open(path, {.precision = precision == "int8" ? Precision::int8 : Precision::fp32}); });
 }
 
+size_t room_for_text(const Model& model) {
+  const bool bos = model.tokenizer().adds_bos() && model.tokenizer().bos() >= 0;
+  return static_cast<size_t>(model.config().context) - (bos ? 1 : 0);
+}
+
 Error with_advice(const Error& about_model) {
   const auto advice = [&]() -> std::string_view {
     switch (about_model.code) {

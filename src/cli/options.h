@@ -20,6 +20,9 @@ struct ModelArguments {
   std::shared_ptr<const Model> open() const;
 };
 
+// Tokens of a text that the model can read at once, BOS apart.
+size_t room_for_text(const Model& model);
+
 // An error about a model file, and what to do about it.
 Error with_advice(const Error& about_model);
 

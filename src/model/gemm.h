@@ -20,8 +20,7 @@ struct WeightView {
 inline WeightView weight_view(ConstMatrixView w) { return {w.data, nullptr, nullptr, w.rows, w.cols}; }
 
 // Rows x [P, in] in the layout that linear_forward reads, made once for all layers that are given the same rows.
-class PackedRows {
- public:
+struct PackedRows {
   explicit PackedRows(ConstMatrixView x);
 
   size_t rows = 0;   // P
