@@ -69,9 +69,13 @@ double cosine(const Matrix& a, const Matrix& b) {
 
 Adapter decoded(const std::vector<std::vector<std::byte>>& rows, const CorpusStatistics& statistics, float weight = 1) {
   Adapter direction;
-  for (const std::vector<std::byte>& row : rows) EXPECT_TRUE(is_gradient_row(row, statistics));
+  std::vector<StoredRow> stored;
+  for (const std::vector<std::byte>& row : rows) {
+    EXPECT_TRUE(is_gradient_row(row, statistics));
+    stored.push_back({row, nullptr});
+  }
   for (const auto& [id, block] : statistics.blocks)
-    direction.dense.emplace(id, sum_gradient_rows(rows, statistics, id, weight));
+    direction.dense.emplace(id, sum_gradient_rows(stored, statistics, id, weight));
   return direction;
 }
 
@@ -219,10 +223,10 @@ TEST(MeanLossGradient, ReturnsTheMeanLossOfItsTargets) {
     for (const size_t first : {1, 7, 39}) {
       double mean = 0;
       for (size_t t = first; t < 40; ++t) mean += losses[t - 1] / static_cast<double>(40 - first);
-      EXPECT_NEAR(mean_loss_gradient(*model, text, first, 1, nullptr, {}, {}), mean, 1e-5) << name << ' ' << first;
+      EXPECT_NEAR(mean_loss_gradient(*model, text, first, 1, nullptr, {}, {}, {}), mean, 1e-5) << name << ' ' << first;
     }
     for (const size_t first : {0, 40, 41})
-      EXPECT_THROW(mean_loss_gradient(*model, text, first, 1, nullptr, {}, {}), Error) << first;
+      EXPECT_THROW(mean_loss_gradient(*model, text, first, 1, nullptr, {}, {}, {}), Error) << first;
   }
 }
 

@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "hone/base.h"
 #include "store/rows.h"
+#include "tests/row_bytes.h"
 #include "tests/small_disk.h"
 #include "tests/temporary_folder.h"
 
@@ -17,6 +18,7 @@ namespace hone::store {
 namespace {
 
 namespace fs = std::filesystem;
+using test::bytes_of;
 using test::TemporaryFolder;
 
 constexpr uint64_t kPlenty = 1 << 30;
@@ -35,8 +37,8 @@ TEST(GradientRows, RoundTrip) {
   keep_row(scratch.path() / "rows", "a", row_of(1000, 1), kPlenty);
   keep_row(scratch.path() / "rows", "empty", {}, kPlenty);
   keep_row(scratch.path() / "rows", "a", row_of(10, 2), kPlenty);
-  EXPECT_EQ(find_row(scratch.path() / "rows", "a"), row_of(10, 2));
-  EXPECT_EQ(find_row(scratch.path() / "rows", "empty"), row_of(0, 0));
+  EXPECT_EQ(bytes_of(find_row(scratch.path() / "rows", "a")), row_of(10, 2));
+  EXPECT_EQ(bytes_of(find_row(scratch.path() / "rows", "empty")), row_of(0, 0));
   EXPECT_FALSE(find_row(scratch.path() / "rows", "b"));
 }
 
@@ -84,7 +86,7 @@ TEST(GradientRows, DamagedRowsAreMissingAndDeleted) {
   scratch.write("rows/" + file.filename().string(), whole + "x");
   EXPECT_FALSE(find_row(folder, "key"));
   scratch.write("rows/" + file.filename().string(), whole);
-  EXPECT_EQ(find_row(folder, "key"), row_of(40, 7));
+  EXPECT_EQ(bytes_of(find_row(folder, "key")), row_of(40, 7));
 }
 
 TEST(GradientRows, AnotherKeyUnderTheSameNameIsMissing) {
@@ -125,7 +127,7 @@ TEST(GradientRows, FullDiskIsNoError) {
   for ([[maybe_unused]] const auto& entry : fs::directory_iterator(folder)) ++files;
   EXPECT_EQ(files, 1u);
   disk.make_read_only();
-  EXPECT_EQ(find_row(folder, "small"), row_of(20000, 1));
+  EXPECT_EQ(bytes_of(find_row(folder, "small")), row_of(20000, 1));
 }
 
 TEST(GradientRows, ManyProcessesAtOnce) {
@@ -141,7 +143,7 @@ TEST(GradientRows, ManyProcessesAtOnce) {
       bool good = true;
       for (int i = 0; i < 400; ++i) {
         const int key = static_cast<int>(random.below(40));
-        if (const auto row = find_row(folder, std::to_string(key))) good = good && *row == row_of(500, key);
+        if (const auto row = bytes_of(find_row(folder, std::to_string(key)))) good = good && *row == row_of(500, key);
         keep_row(folder, std::to_string(key), row_of(500, key), budget);
       }
       ::_exit(good ? 0 : 1);

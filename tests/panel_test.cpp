@@ -193,6 +193,46 @@ TEST_P(Panel, TooLongATextAndCancellation) {
   HONE_EXPECT_ERROR(cancelled.read(text), ErrorCode::cancelled, "");
 }
 
+TEST_P(Panel, AReadingGoesOnFromWhatItsTextsHaveInCommon) {
+  std::vector<Token> longer = before, other = before;
+  longer.insert(longer.end(), text.begin(), text.end());
+  other[7] = text[3];
+  Reading reading(*model, first_layer);
+  for (const std::vector<Token>& wanted : {before, longer, other, longer, {}, other, before, before}) {
+    reading.read(*model, wanted, {});
+    Reading fresh(*model, first_layer);
+    fresh.read(*model, wanted, {});
+    EXPECT_EQ(reading.tokens, with_bos(*model, wanted));
+    EXPECT_EQ(reading.below.length(), reading.length());
+    EXPECT_EQ(reading.above.length(), reading.length());
+    EXPECT_EQ(reading.hidden_values, fresh.hidden_values);
+    EXPECT_TRUE(same_bits(reading.last_hidden, fresh.last_hidden)) << wanted.size();
+  }
+}
+
+TEST_P(Panel, APanelGoesOnFromWhatAnotherHasRead) {
+  std::vector<Token> both = before;
+  both.insert(both.end(), text.begin(), text.end());
+  const std::span<const Token> next = std::span(tokens).subspan(40, 12);
+  const auto reading_on = [&](std::vector<Reading> readings) {
+    ExpertPanel second(*model, first_layer, {});
+    second.add_context(text, std::move(readings[0]));
+    second.add_context(both, std::move(readings[1]));
+    second.add_expert({"base", 0, nullptr, 0, 0.5});
+    second.add_expert({"context and step 1", 1, &direction, 1, 0.5});
+    return second.read(next, 0);
+  };
+  std::vector<Reading> unread;
+  for (int c = 0; c < 2; ++c) unread.emplace_back(*model, first_layer);
+  const Matrix expected = reading_on(std::move(unread));
+  // Everybody; the context only by an adapted expert; nobody that is not adapted.
+  for (const std::vector<size_t>& chosen : {std::vector<size_t>{0, 1, 2, 3, 4}, {0, 4}, {1, 4}}) {
+    ExpertPanel first = panel(chosen);
+    first.read(text);
+    EXPECT_TRUE(same_bits(reading_on(first.take_readings()), expected));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Panel,
                          testing::Combine(testing::Values("llama", "qwen2", "gemma3"),
                                           testing::Values(Precision::fp32, Precision::int8)),

@@ -8,6 +8,7 @@
 #include <limits>
 #include <numbers>
 
+#include "adapt/lesson.h"
 #include "tests/data.h"
 #include "tests/expect_error.h"
 #include "tests/small_store.h"
@@ -81,6 +82,45 @@ TEST_F(SessionTest, AtMostSoManyExpertsAnswer) {
   options.answering_experts = 0;
   EXPECT_EQ(session(options).complete(prompt(60), greedy(12)).tokens,
             complete_with_base(*model, prompt(60), greedy(12)).tokens);
+}
+
+TEST_F(SessionTest, OnlyDirectionsThatAnswerAreLearned) {
+  const SmallStore fresh(model);
+  SessionOptions options = small_options();
+  options.judged_blocks = 0;
+  std::filesystem::remove_all(fresh.folder.path() / "store/gradients");
+  options.answering_experts = 0;
+  EXPECT_EQ(Session(model, fresh.store.get(), options).complete(prompt(60), greedy(2)).report.gradients_computed, 0);
+  options.answering_experts = 100;
+  EXPECT_EQ(Session(model, fresh.store.get(), options).complete(prompt(60), greedy(2)).report.gradients_computed, 4);
+}
+
+TEST_F(SessionTest, ChunksThatWereReadKeepTheirPlaceWhileTheNearestIsAmongThem) {
+  const SessionOptions options = small_options();
+  const Teacher teacher{*model, shared->store.get(), shared->statistics, options};
+  const auto in_context = [&](std::span<const int64_t> read_before) {
+    Lesson lesson;
+    teacher.find_neighbours(prose(0, 20, 99), 4, {}, read_before, lesson);
+    EXPECT_EQ(lesson.neighbours.size(), 4);
+    std::vector<Token> tokens;
+    for (const size_t i : lesson.in_context)
+      tokens.insert(tokens.end(), lesson.neighbours[i].tokens.begin(), lesson.neighbours[i].tokens.end());
+    EXPECT_EQ(lesson.context, tokens);
+    return lesson.in_context;
+  };
+  const std::vector<Neighbour> found = shared->store->neighbours(prose(0, 20, 99), 12);
+  const auto ids = [&](std::initializer_list<size_t> ranks) {
+    std::vector<int64_t> result;
+    for (const size_t rank : ranks) result.push_back(found[rank].chunk_id);
+    return result;
+  };
+  using Ranks = std::vector<size_t>;
+  EXPECT_EQ(in_context({}), (Ranks{1, 0}));
+  EXPECT_EQ(in_context(ids({0, 3})), (Ranks{0, 3}));
+  EXPECT_EQ(in_context(ids({3, 0})), (Ranks{3, 0}));
+  EXPECT_EQ(in_context(ids({0, 9})), (Ranks{0, 1})) << "rank 9 is no neighbour any more";
+  EXPECT_EQ(in_context(ids({9, 0})), (Ranks{1, 0}));
+  EXPECT_EQ(in_context(ids({2, 3})), (Ranks{1, 0})) << "the nearest was not read";
 }
 
 TEST_F(SessionTest, StatisticsAreKeptInTheStore) {

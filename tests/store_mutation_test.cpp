@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "hone/store.h"
 #include "tests/fake_tokenizer.h"
+#include "tests/row_bytes.h"
 #include "tests/temporary_folder.h"
 
 namespace hone {
@@ -278,7 +279,7 @@ class StoreMutations : public testing::TestWithParam<Kind> {
     for (const char* query : {"f0w1 f1w2 f2w3 f3w4", "f1w1"})
       for (const Neighbour& neighbour : store.neighbours(query, 3)) check(store.chunk(neighbour.chunk_id));
     EXPECT_EQ(store.value("statistics").value_or(value), value);
-    for (const auto& [key, row] : rows) EXPECT_EQ(store.find_row(key).value_or(row), row);
+    for (const auto& [key, row] : rows) EXPECT_EQ(test::bytes_of(store.find_row(key)).value_or(row), row);
   }
 
   // True if there was no error.

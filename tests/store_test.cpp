@@ -14,6 +14,7 @@
 #include "base/random.h"
 #include "tests/expect_error.h"
 #include "tests/fake_tokenizer.h"
+#include "tests/row_bytes.h"
 #include "tests/temporary_folder.h"
 
 namespace hone {
@@ -419,7 +420,7 @@ TEST_F(StoreTest, GradientRowsLiveInTheStore) {
   const Store store = create();
   const std::vector<std::byte> row(100, std::byte{3});
   store.keep_row("key", row, 1000);
-  EXPECT_EQ(Store::open(place()).find_row("key"), row);
+  EXPECT_EQ(test::bytes_of(Store::open(place()).find_row("key")), row);
   fs::remove_all(place() / "gradients");
   EXPECT_FALSE(store.find_row("key"));
 }

@@ -118,15 +118,16 @@ Adapter neighbour_direction(const Model& model, const Store& store, const Corpus
                             std::span<const Chunk> neighbours, uint64_t gradient_budget,
                             Precision form = Precision::fp32, const Watch& watch = {}, size_t* computed = nullptr);
 // The same from the gradient of the mean loss on `tokens` (dynamic evaluation, Krause et al. 2018; one step).
+// `hidden`: the base's residual stream [tokens with BOS, D] below the statistics' first layer, where it is known.
 Adapter prompt_direction(const Model& model, const CorpusStatistics& statistics, std::span<const Token> tokens,
-                         Precision form = Precision::fp32, const CancelToken& cancel = {});
+                         Precision form = Precision::fp32, const CancelToken& cancel = {}, ConstMatrixView hidden = {});
 
 // --- One request ---
 
 // What a request may do. An expert is (context, direction, step size); the mixture of all of them answers.
 struct SessionOptions {
   size_t neighbours = 10;         // whose gradients make the neighbour direction
-  size_t context_neighbours = 3;  // that are read as text before the prompt, nearest last
+  size_t context_neighbours = 3;  // that are read as text before the prompt
   std::vector<float> neighbour_steps = {1e-4f, 3e-4f, 6e-4f};
   std::vector<float> prompt_steps = {1e-4f, 3e-4f};   // along the prompt's own gradient
   std::vector<float> context_steps = {1e-4f, 3e-4f};  // neighbour direction, reading the retrieved context

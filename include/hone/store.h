@@ -49,6 +49,12 @@ struct IndexReport {
   std::vector<Skipped> skipped;  // binary, unreadable, too large, ...
 };
 
+// A gradient row of a store, mapped from its file or in memory.
+struct StoredRow {
+  std::span<const std::byte> bytes;
+  std::shared_ptr<const void> owner;  // keeps `bytes` valid
+};
+
 // What a store was built for; checked whenever it is opened with a model.
 struct StoreIdentity {
   std::string model_name;
@@ -102,7 +108,7 @@ class Store {
 
   // Gradient rows: opaque bytes under a key, one file each, least recently used deleted beyond the budget.
   // Safe with many processes; a damaged or missing row is std::nullopt, never an error.
-  std::optional<std::vector<std::byte>> find_row(const std::string& key) const;
+  std::optional<StoredRow> find_row(const std::string& key) const;
   // Keeps at most `budget_bytes` of rows. A full disk is not an error: the row is not kept.
   void keep_row(const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) const;
 

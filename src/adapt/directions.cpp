@@ -29,13 +29,13 @@ size_t store_gradients(const Model& model, const Store& store, const CorpusStati
     watch.report("gradients", i, ids.size());
     const Chunk chunk = store.chunk(ids[i]);
     const std::string key = row_key(model, chunk, statistics.first_layer);
-    std::optional<std::vector<std::byte>> row = store.find_row(key);
-    const bool fresh = !row;
-    if (fresh) row = gradient_row(model, chunk, statistics, watch.cancel);
-    kept_bytes += row->size();
+    const std::optional<StoredRow> stored = store.find_row(key);
+    const std::vector<std::byte> fresh =
+        stored ? std::vector<std::byte>() : gradient_row(model, chunk, statistics, watch.cancel);
+    kept_bytes += stored ? stored->bytes.size() : fresh.size();
     if (kept_bytes > gradient_budget) break;
-    if (!fresh) continue;
-    store.keep_row(key, *row, gradient_budget);
+    if (stored) continue;
+    store.keep_row(key, fresh, gradient_budget);
     ++computed;
   }
   return computed;
@@ -44,21 +44,21 @@ size_t store_gradients(const Model& model, const Store& store, const CorpusStati
 namespace {
 
 // Rows of all neighbours that have one: from the store where it keeps them, else computed and kept.
-std::vector<std::vector<std::byte>> rows_of(const Model& model, const Store& store, const CorpusStatistics& statistics,
-                                            std::span<const Chunk> neighbours, uint64_t gradient_budget,
-                                            const Watch& watch, size_t* computed) {
-  std::vector<std::vector<std::byte>> rows;
+std::vector<StoredRow> rows_of(const Model& model, const Store& store, const CorpusStatistics& statistics,
+                               std::span<const Chunk> neighbours, uint64_t gradient_budget, const Watch& watch,
+                               size_t* computed) {
+  std::vector<StoredRow> rows;
   for (size_t i = 0; i < neighbours.size(); ++i) {
     watch.report("gradients", i, neighbours.size());
     const std::string key = row_key(model, neighbours[i], statistics.first_layer);
-    if (auto row = store.find_row(key); row && is_gradient_row(*row, statistics)) {
+    if (auto row = store.find_row(key); row && is_gradient_row(row->bytes, statistics)) {
       rows.push_back(std::move(*row));
       continue;
     }
-    std::vector<std::byte> row = gradient_row(model, neighbours[i], statistics, watch.cancel);
-    if (row.empty()) continue;
-    store.keep_row(key, row, gradient_budget);
-    rows.push_back(std::move(row));
+    auto row = std::make_shared<std::vector<std::byte>>(gradient_row(model, neighbours[i], statistics, watch.cancel));
+    if (row->empty()) continue;
+    store.keep_row(key, *row, gradient_budget);
+    rows.push_back({*row, row});
     if (computed) ++*computed;
   }
   return rows;
@@ -109,10 +109,10 @@ Adapter neighbour_direction(const Model& model, const Store& store, const Corpus
 }
 
 Adapter prompt_direction(const Model& model, const CorpusStatistics& statistics, std::span<const Token> tokens,
-                         Precision form, const CancelToken& cancel) {
+                         Precision form, const CancelToken& cancel, ConstMatrixView hidden) {
   DirectionSink sink(statistics, form);
   GradientSink* sinks[] = {&sink};
-  mean_loss_gradient(model, with_bos(model, tokens), 1, statistics.first_layer, nullptr, sinks, cancel);
+  mean_loss_gradient(model, with_bos(model, tokens), 1, statistics.first_layer, nullptr, hidden, sinks, cancel);
   return sink.take();
 }
 

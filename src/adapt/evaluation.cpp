@@ -167,12 +167,16 @@ class Evaluator {
       teacher.find_neighbours(model_->tokenizer().decode(published_setting ? window.continuation : window.prefix),
                               std::max({session.neighbours, session.context_neighbours,
                                         options_.run_published ? options_.published_neighbours : 0}),
-                              admits, lesson);
+                              admits, {}, lesson);
+      teacher.plan(window.prefix.size(), lesson);
     }
+    std::vector<Reading> readings;
+    readings.emplace_back(*model_, first_layer_);
     {
       const Stopwatch stopwatch(seconds, "gradients");
       teacher.learn_from_neighbours(lesson, {.progress = {}, .cancel = watch.cancel});
-      if (!published_setting) teacher.learn_from_prompt(window.prefix, lesson, watch.cancel);
+      if (lesson.prompt_teaches) readings[plain_context].read(*model_, window.prefix, watch.cancel);
+      teacher.learn_from_prompt(window.prefix, readings[plain_context], lesson, watch.cancel);
     }
     std::vector<Token> text = window.prefix;
     text.insert(text.end(), window.continuation.begin(), window.continuation.end());
@@ -183,12 +187,12 @@ class Evaluator {
     {
       const Stopwatch stopwatch(seconds, "experts");
       ExpertPanel panel = panel_of(*model_, first_layer_, lesson, experts_of(lesson, session),
-                                   std::span(text).first(by_base), watch.cancel);
+                                   std::span(text).first(by_base), std::move(readings), watch.cancel);
       losses = panel.read(std::span(text).subspan(by_base), first_scored - by_base);
       experts = panel.experts();
     }
-    lesson.neighbour_direction.reset();
-    lesson.prompt_direction.reset();
+    lesson.neighbour_direction = {};
+    lesson.prompt_direction = {};
     const Families families(experts);
     const size_t tokens = window.continuation.size();
 

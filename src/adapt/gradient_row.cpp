@@ -147,7 +147,7 @@ bool is_gradient_row(std::span<const std::byte> row, const CorpusStatistics& sta
   return row.empty();
 }
 
-Matrix sum_gradient_rows(std::span<const std::vector<std::byte>> rows, const CorpusStatistics& statistics, MatrixId id,
+Matrix sum_gradient_rows(std::span<const StoredRow> rows, const CorpusStatistics& statistics, MatrixId id,
                          float weight) {
   size_t offset = sizeof(MatrixHeader);
   for (auto block = statistics.blocks.begin(); block->first != id; ++block)
@@ -158,7 +158,7 @@ Matrix sum_gradient_rows(std::span<const std::vector<std::byte>> rows, const Cor
   std::vector<std::vector<float>> row_factors(rows.size(), std::vector<float>(out));
   std::vector<std::vector<float>> column_factors(rows.size(), std::vector<float>(in));
   for (size_t r = 0; r < rows.size(); ++r) {
-    const std::byte* at = rows[r].data() + offset;
+    const std::byte* at = rows[r].bytes.data() + offset;
     std::memcpy(row_factors[r].data(), at, out * sizeof(float));
     std::memcpy(column_factors[r].data(), at + out * sizeof(float), in * sizeof(float));
     for (size_t o = 0; o < out; ++o) row_factors[r][o] *= weight / block.row[o];
@@ -168,7 +168,8 @@ Matrix sum_gradient_rows(std::span<const std::vector<std::byte>> rows, const Cor
   parallel_ranges(out, 16, [&](size_t begin, size_t end) {
     for (size_t o = begin; o < end; ++o)
       for (size_t r = 0; r < rows.size(); ++r) {
-        const auto* codes = reinterpret_cast<const uint8_t*>(rows[r].data() + offset + (out + in) * sizeof(float));
+        const auto* codes =
+            reinterpret_cast<const uint8_t*>(rows[r].bytes.data() + offset + (out + in) * sizeof(float));
         HWY_DYNAMIC_DISPATCH(AddRow)(codes + o * stride, row_factors[r][o], column_factors[r], sum.row(o).data());
       }
   });

@@ -1,5 +1,7 @@
 #include "adapt/gradients.h"
 
+#include <algorithm>
+
 namespace hone {
 
 std::vector<Token> with_bos(const Model& model, std::span<const Token> tokens) {
@@ -10,13 +12,18 @@ std::vector<Token> with_bos(const Model& model, std::span<const Token> tokens) {
 }
 
 float mean_loss_gradient(const Model& model, std::span<const Token> tokens, size_t first_target, int first_layer,
-                         const Adapter* adapter, std::span<GradientSink* const> sinks, const CancelToken& cancel) {
+                         const Adapter* adapter, ConstMatrixView below, std::span<GradientSink* const> sinks,
+                         const CancelToken& cancel) {
   if (first_target < 1 || first_target >= tokens.size())
     throw Error(ErrorCode::bad_input, "a gradient needs at least one token to predict and one before it");
   const Sequence sequence{tokens, adapter};
   const std::span<const Sequence> batch(&sequence, 1);
   Tape tape;
-  Matrix hidden = model.forward(batch, 0, first_layer, model.embed(batch), nullptr, cancel);
+  Matrix hidden = Matrix::uninitialized(below.rows, below.cols);
+  if (below.rows > 0)
+    std::copy_n(below.data, hidden.size(), hidden.data());
+  else
+    hidden = model.forward(batch, 0, first_layer, model.embed(batch), nullptr, cancel);
   hidden = model.forward(batch, first_layer, model.config().layers, std::move(hidden), &tape, cancel);
 
   const size_t count = tokens.size() - first_target;
@@ -35,7 +42,7 @@ std::map<MatrixId, Matrix> weight_gradients(const Model& model, std::span<const 
                                             int first_layer, const CancelToken& cancel) {
   WeightGradientSink sink;
   GradientSink* sinks[] = {&sink};
-  mean_loss_gradient(model, tokens, first_target, first_layer, nullptr, sinks, cancel);
+  mean_loss_gradient(model, tokens, first_target, first_layer, nullptr, {}, sinks, cancel);
   return sink.take();
 }
 

@@ -9,9 +9,11 @@ namespace hone {
 std::vector<Token> with_bos(const Model& model, std::span<const Token> tokens);
 
 // Runs `tokens` through the model and offers the gradient of the mean loss on tokens [first_target, n) to the sinks,
-// for layers [first_layer, L). Returns that mean loss. `adapter` may be nullptr.
+// for layers [first_layer, L). Returns that mean loss. `adapter` may be nullptr. `hidden` is the residual stream
+// [tokens, D] below first_layer where it is known, or empty; it must have been computed without an adapter.
 float mean_loss_gradient(const Model& model, std::span<const Token> tokens, size_t first_target, int first_layer,
-                         const Adapter* adapter, std::span<GradientSink* const> sinks, const CancelToken& cancel);
+                         const Adapter* adapter, ConstMatrixView hidden, std::span<GradientSink* const> sinks,
+                         const CancelToken& cancel);
 
 // The weight gradients ∂(mean loss)/∂W [out, in] of layers [first_layer, L).
 std::map<MatrixId, Matrix> weight_gradients(const Model& model, std::span<const Token> tokens, size_t first_target,
@@ -26,7 +28,7 @@ std::vector<std::byte> encode_gradient_row(const std::map<MatrixId, Matrix>& gra
 bool is_gradient_row(std::span<const std::byte> row, const CorpusStatistics& statistics);
 // weight · Σ over rows of (the row's G) / D of one matrix [out, in], whatever statistics the rows were written with.
 // Each of `rows` is a gradient row for the matrices of `statistics`, whose D this is.
-Matrix sum_gradient_rows(std::span<const std::vector<std::byte>> rows, const CorpusStatistics& statistics, MatrixId id,
+Matrix sum_gradient_rows(std::span<const StoredRow> rows, const CorpusStatistics& statistics, MatrixId id,
                          float weight);
 
 }  // namespace hone

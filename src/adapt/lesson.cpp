@@ -7,7 +7,7 @@
 namespace hone {
 
 void Teacher::find_neighbours(std::string_view text, size_t wanted, const std::function<bool(const Chunk&)>& admits,
-                              Lesson& lesson) const {
+                              std::span<const int64_t> read_before, Lesson& lesson) const {
   if (!store || wanted == 0) return;
   const size_t candidates = admits ? wanted + 190 : wanted;
   for (const Neighbour& neighbour : store->neighbours(text, candidates)) {
@@ -17,30 +17,48 @@ void Teacher::find_neighbours(std::string_view text, size_t wanted, const std::f
     lesson.neighbours.push_back(std::move(chunk));
     lesson.scores.push_back(neighbour.score);
   }
-  lesson.in_context = std::min(options.context_neighbours, lesson.neighbours.size());
-  for (size_t i = lesson.in_context; i-- > 0;) {
+  const size_t count = std::min(options.context_neighbours, lesson.neighbours.size());
+  const bool nearest_was_read =
+      count > 0 && std::ranges::find(read_before, lesson.neighbours.front().id) != read_before.end();
+  for (const int64_t id : nearest_was_read ? read_before : std::span<const int64_t>()) {
+    const auto still = std::ranges::find(lesson.neighbours, id, &Chunk::id);
+    if (still == lesson.neighbours.end() || lesson.in_context.size() == count) break;
+    lesson.in_context.push_back(static_cast<size_t>(still - lesson.neighbours.begin()));
+  }
+  const size_t kept = lesson.in_context.size();
+  for (size_t i = 0; lesson.in_context.size() < count; ++i)
+    if (std::ranges::find(lesson.in_context, i) == lesson.in_context.end())
+      lesson.in_context.insert(lesson.in_context.begin() + static_cast<std::ptrdiff_t>(kept), i);
+  for (const size_t i : lesson.in_context) {
     const std::vector<Token>& tokens = lesson.neighbours[i].tokens;
     lesson.context.insert(lesson.context.end(), tokens.begin(), tokens.end());
   }
 }
 
+void Teacher::plan(size_t prompt_tokens, Lesson& lesson) const {
+  lesson.neighbours_teach = !lesson.neighbours.empty() && options.neighbours > 0 &&
+                            !(options.neighbour_steps.empty() && options.context_steps.empty());
+  lesson.prompt_teaches = prompt_tokens >= 2 && !options.prompt_steps.empty();
+}
+
 void Teacher::learn_from_neighbours(Lesson& lesson, const Watch& watch) const {
+  if (!lesson.neighbours_teach) return;
   const std::span<const Chunk> teachers(lesson.neighbours.data(),
                                         std::min(options.neighbours, lesson.neighbours.size()));
-  if (teachers.empty() || (options.neighbour_steps.empty() && options.context_steps.empty())) return;
   lesson.neighbour_direction = neighbour_direction(model, *store, statistics, teachers, options.gradient_budget,
                                                    model.precision(), watch, &lesson.gradients_computed);
 }
 
-void Teacher::learn_from_prompt(std::span<const Token> tokens, Lesson& lesson, const CancelToken& cancel) const {
-  if (tokens.size() < 2 || options.prompt_steps.empty()) return;
-  lesson.prompt_direction = prompt_direction(model, statistics, tokens, model.precision(), cancel);
+void Teacher::learn_from_prompt(std::span<const Token> tokens, const Reading& base, Lesson& lesson,
+                                const CancelToken& cancel) const {
+  if (!lesson.prompt_teaches) return;
+  lesson.prompt_direction = prompt_direction(model, statistics, tokens, model.precision(), cancel, base.hidden());
 }
 
 std::vector<Expert> experts_of(const Lesson& lesson, const SessionOptions& options) {
   const bool has_context = !lesson.context.empty();
-  const Adapter* neighbours = lesson.neighbour_direction ? &*lesson.neighbour_direction : nullptr;
-  const Adapter* prompt = lesson.prompt_direction ? &*lesson.prompt_direction : nullptr;
+  const Adapter* neighbours = lesson.neighbours_teach ? &lesson.neighbour_direction : nullptr;
+  const Adapter* prompt = lesson.prompt_teaches ? &lesson.prompt_direction : nullptr;
   const size_t direct = (neighbours ? options.neighbour_steps.size() : 0) + (prompt ? options.prompt_steps.size() : 0);
   const size_t both = has_context && neighbours ? options.context_steps.size() : 0;
 
@@ -70,13 +88,14 @@ std::vector<Expert> experts_of(const Lesson& lesson, const SessionOptions& optio
 }
 
 ExpertPanel panel_of(const Model& model, int first_adapted_layer, const Lesson& lesson, std::vector<Expert> experts,
-                     std::span<const Token> before, const CancelToken& cancel) {
+                     std::span<const Token> before, std::vector<Reading> readings, const CancelToken& cancel) {
   ExpertPanel panel(model, first_adapted_layer, cancel);
-  panel.add_context(before);
+  while (readings.size() < 2) readings.emplace_back(model, first_adapted_layer);
+  panel.add_context(before, std::move(readings[plain_context]));
   if (std::ranges::find(experts, retrieved_context, &Expert::context) != experts.end()) {
     std::vector<Token> retrieved = lesson.context;
     retrieved.insert(retrieved.end(), before.begin(), before.end());
-    panel.add_context(retrieved);
+    panel.add_context(retrieved, std::move(readings[retrieved_context]));
   }
   for (Expert& expert : experts) panel.add_expert(std::move(expert));
   return panel;

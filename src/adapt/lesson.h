@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <string>
 
 #include "adapt/panel.h"
@@ -13,9 +12,10 @@ namespace hone {
 struct Lesson {
   std::vector<Chunk> neighbours;  // most similar first
   std::vector<double> scores;
-  size_t in_context = 0;       // the first so many are read as text
-  std::vector<Token> context;  // the tokens of those, nearest last
-  std::optional<Adapter> neighbour_direction, prompt_direction;
+  std::vector<size_t> in_context;  // the neighbours that are read as text, in the order in which they are read
+  std::vector<Token> context;      // their tokens
+  bool neighbours_teach = false, prompt_teaches = false;
+  Adapter neighbour_direction, prompt_direction;  // empty until learned
   size_t gradients_computed = 0;
 };
 
@@ -26,11 +26,17 @@ struct Teacher {
   const CorpusStatistics& statistics;
   const SessionOptions& options;
 
-  // The `wanted` nearest neighbours of `text` that `admits` accepts (empty: all).
+  // The `wanted` nearest neighbours of `text` that `admits` accepts (empty: all). The nearest are read as text, nearest
+  // last; but where the nearest of all is one of the chunks `read_before`, given in the order in which they were read,
+  // these keep their place while they are among the neighbours, so that what was read of them holds.
   void find_neighbours(std::string_view text, size_t wanted, const std::function<bool(const Chunk&)>& admits,
-                       Lesson& lesson) const;
+                       std::span<const int64_t> read_before, Lesson& lesson) const;
+  // What there is to learn from: neighbours that were found, and a text of `prompt_tokens`.
+  void plan(size_t prompt_tokens, Lesson& lesson) const;
   void learn_from_neighbours(Lesson& lesson, const Watch& watch) const;
-  void learn_from_prompt(std::span<const Token> tokens, Lesson& lesson, const CancelToken& cancel) const;
+  // `base` has read the tokens, or has not read anything.
+  void learn_from_prompt(std::span<const Token> tokens, const Reading& base, Lesson& lesson,
+                         const CancelToken& cancel) const;
 };
 
 // Contexts of a lesson's experts, as indices into a panel.
@@ -39,13 +45,13 @@ constexpr size_t retrieved_context = 1;
 
 // The experts that a lesson makes, base first, with priors that sum to 1: half of the mass (two fifths if there is a
 // context) for the base, then context alone, directions, and directions reading the context, each family sharing
-// evenly. The lesson must outlive them.
+// evenly. A direction may be learned later. The lesson must outlive them.
 std::vector<Expert> experts_of(const Lesson& lesson, const SessionOptions& options);
 
 // A panel of these experts, which the base has brought to the end of `before`: the text up to there, after the
-// lesson's retrieved context where an expert reads that.
+// lesson's retrieved context where an expert reads that. `readings` are an earlier panel's, or empty.
 ExpertPanel panel_of(const Model& model, int first_adapted_layer, const Lesson& lesson, std::vector<Expert> experts,
-                     std::span<const Token> before, const CancelToken& cancel);
+                     std::span<const Token> before, std::vector<Reading> readings, const CancelToken& cancel);
 
 std::vector<double> priors(const std::vector<Expert>& experts);
 

@@ -9,25 +9,34 @@ namespace hone {
 ExpertPanel::ExpertPanel(const Model& model, int first_adapted_layer, const CancelToken& cancel)
     : model_(model), first_adapted_layer_(first_adapted_layer), cancel_(cancel) {}
 
-size_t ExpertPanel::add_context(std::span<const Token> before) {
-  const int layers = model_.config().layers;
-  Context context{KvCache(model_, 0, first_adapted_layer_), KvCache(model_, first_adapted_layer_, layers), Matrix()};
-  const std::vector<Token> tokens = with_bos(model_, before);
-  if (!tokens.empty()) {
-    Sequence sequence{tokens, nullptr, 1, &context.below};
-    const std::span<const Sequence> batch(&sequence, 1);
-    Matrix hidden = model_.forward(batch, 0, first_adapted_layer_, model_.embed(batch), nullptr, cancel_);
-    sequence.cache = &context.above;
-    hidden = model_.forward(batch, first_adapted_layer_, layers, std::move(hidden), nullptr, cancel_);
-    context.last_hidden = Matrix::uninitialized(1, hidden.cols());
-    std::ranges::copy(hidden.row(hidden.rows() - 1), context.last_hidden.row(0).begin());
-  }
-  contexts_.push_back(std::move(context));
+size_t ExpertPanel::add_context(std::span<const Token> before, Reading from) {
+  from.read(model_, before, cancel_);
+  before_.push_back(from.length());
+  contexts_.push_back(std::move(from));
   return contexts_.size() - 1;
 }
 
+size_t ExpertPanel::add_context(std::span<const Token> before) {
+  return add_context(before, Reading(model_, first_adapted_layer_));
+}
+
+std::vector<Reading> ExpertPanel::take_readings() {
+  for (size_t c = 0; c < contexts_.size(); ++c) {
+    const auto plain = std::ranges::find_if(
+        experts_, [&](const Expert& expert) { return expert.context == c && expert.adapter == nullptr; });
+    if (plain == experts_.end()) {
+      contexts_[c].truncate(before_[c]);
+    } else {
+      const auto e = static_cast<size_t>(plain - experts_.begin());
+      contexts_[c].above = std::move(caches_[e]);
+      contexts_[c].last_hidden = std::move(last_hidden_[e]);
+    }
+  }
+  return std::move(contexts_);
+}
+
 void ExpertPanel::add_expert(Expert expert) {
-  const Context& context = contexts_.at(expert.context);
+  const Reading& context = contexts_.at(expert.context);
   caches_.push_back(context.above.copy());
   last_hidden_.push_back(context.last_hidden.copy());
   experts_.push_back(std::move(expert));
@@ -36,8 +45,14 @@ void ExpertPanel::add_expert(Expert expert) {
 Matrix ExpertPanel::read(std::span<const Token> tokens, size_t first_scored) {
   const size_t count = tokens.size(), width = static_cast<size_t>(model_.config().width);
   std::vector<Sequence> below;
-  for (Context& context : contexts_) below.push_back({tokens, nullptr, 1, &context.below});
+  for (Reading& context : contexts_) below.push_back({tokens, nullptr, 1, &context.below});
   Matrix shared = model_.forward(below, 0, first_adapted_layer_, model_.embed(below), nullptr, cancel_);
+  for (size_t c = 0; c < contexts_.size(); ++c) {
+    Reading& context = contexts_[c];
+    context.tokens.insert(context.tokens.end(), tokens.begin(), tokens.end());
+    const float* rows = shared.data() + c * count * width;
+    context.hidden_values.insert(context.hidden_values.end(), rows, rows + count * width);
+  }
 
   // Some experts at a time: together they share passes over the weights, all at once a long text's activations would
   // weigh more than the model.

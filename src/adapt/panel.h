@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "adapt/reading.h"
 #include "hone/adapt.h"
 
 namespace hone {
@@ -27,6 +28,8 @@ class ExpertPanel {
   ExpertPanel(const Model& model, int first_adapted_layer, const CancelToken& cancel);
 
   // Tokens that stand before the text; BOS comes first where the model's file says so. Contexts before experts.
+  // `from` has read something before: what starts alike is not read again.
+  size_t add_context(std::span<const Token> before, Reading from);
   size_t add_context(std::span<const Token> before);
   void add_expert(Expert expert);
   const std::vector<Expert>& experts() const { return experts_; }
@@ -36,19 +39,18 @@ class ExpertPanel {
   Matrix read(std::span<const Token> tokens, size_t first_scored);
   // The same without scoring.
   void read(std::span<const Token> tokens) { read(tokens, tokens.size()); }
+  // What the base has read in each context, for a next panel: the text too where an unadapted expert has read it. This
+  // panel reads no more afterwards.
+  std::vector<Reading> take_readings();
   // Logits [experts, V] of the token that follows what was read. Something must have been read.
   Matrix next_logits() const;
 
  private:
-  struct Context {
-    KvCache below, above;  // layers [0, S) of everything read; layers [S, L) of what stands before the text
-    Matrix last_hidden;    // [1, D] after the last token of `before`, or empty
-  };
-
   const Model& model_;
   int first_adapted_layer_;
   CancelToken cancel_;
-  std::vector<Context> contexts_;
+  std::vector<Reading> contexts_;  // `above` holds what stands before the text, the rest everything read
+  std::vector<size_t> before_;     // tokens that stand before the text, BOS included
   std::vector<Expert> experts_;
   std::vector<KvCache> caches_;      // layers [S, L) of each expert
   std::vector<Matrix> last_hidden_;  // [1, D] of each expert, or empty

@@ -12,7 +12,7 @@ Adapter published_protocol(const Model& model, std::span<const std::vector<Token
     if (tokens.size() < 2) continue;
     LoraSink sink(adapter);
     GradientSink* sinks[] = {&sink};
-    mean_loss_gradient(model, tokens, 1, options.first_layer, &adapter, sinks, watch.cancel);
+    mean_loss_gradient(model, tokens, 1, options.first_layer, &adapter, {}, sinks, watch.cancel);
     adam.step(adapter, sink.gradients());
   }
   return adapter;

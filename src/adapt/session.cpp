@@ -70,8 +70,12 @@ struct Session::Impl {
   };
 
   Teacher teacher() const { return {*model, store, statistics, options}; }
-  Lesson learn(std::span<const Token> tokens, size_t following, const std::function<bool(const Chunk&)>& admits,
-               Report& report, const Watch& watch) const;
+  // What the tokens find in the store. `read_before`: chunks that an earlier lesson read as text.
+  Lesson retrieve(std::span<const Token> tokens, size_t following, const std::function<bool(const Chunk&)>& admits,
+                  std::span<const int64_t> read_before, Report& report) const;
+  // The directions that these experts follow. `base` has read the tokens afterwards.
+  void learn(std::span<const Token> tokens, const std::vector<Expert>& experts, Lesson& lesson, Reading& base,
+             Report& report, const Watch& watch) const;
   // `following` tokens will be read after the prompt.
   std::unique_ptr<Ready> prepare(std::span<const Token> prompt, size_t following, const Watch& watch,
                                  const std::function<bool(const Chunk&)>& admits) const;
@@ -108,26 +112,35 @@ Session::Session(std::shared_ptr<const Model> model, const Store* store, Session
 
 Session::~Session() = default;
 
-Lesson Session::Impl::learn(std::span<const Token> tokens, size_t following,
-                            const std::function<bool(const Chunk&)>& admits, Report& report, const Watch& watch) const {
+Lesson Session::Impl::retrieve(std::span<const Token> tokens, size_t following,
+                               const std::function<bool(const Chunk&)>& admits, std::span<const int64_t> read_before,
+                               Report& report) const {
+  const Stopwatch stopwatch(report.seconds, "retrieve");
   Lesson lesson;
-  {
-    const Stopwatch stopwatch(report.seconds, "retrieve");
-    teacher().find_neighbours(model->tokenizer().decode(tokens),
-                              std::max(options.neighbours, options.context_neighbours), admits, lesson);
-  }
-  {
-    const Stopwatch stopwatch(report.seconds, "gradients");
-    teacher().learn_from_neighbours(lesson, watch);
-    teacher().learn_from_prompt(tokens, lesson, watch.cancel);
-  }
-  report.gradients_computed += lesson.gradients_computed;
+  teacher().find_neighbours(model->tokenizer().decode(tokens), std::max(options.neighbours, options.context_neighbours),
+                            admits, read_before, lesson);
+  teacher().plan(tokens.size(), lesson);
   if (tokens.size() + lesson.context.size() + following + 1 > static_cast<size_t>(model->config().context)) {
     lesson.context.clear();
-    lesson.in_context = 0;
+    lesson.in_context.clear();
     report.note = "no neighbour was read as text: with it the prompt would not fit the model's context";
   }
   return lesson;
+}
+
+void Session::Impl::learn(std::span<const Token> tokens, const std::vector<Expert>& experts, Lesson& lesson,
+                          Reading& base, Report& report, const Watch& watch) const {
+  const auto followed = [&](const Adapter& direction) {
+    return std::ranges::find(experts, &direction, &Expert::adapter) != experts.end();
+  };
+  {
+    const Stopwatch stopwatch(report.seconds, "read");
+    base.read(*model, tokens, watch.cancel);
+  }
+  const Stopwatch stopwatch(report.seconds, "gradients");
+  if (followed(lesson.neighbour_direction)) teacher().learn_from_neighbours(lesson, watch);
+  if (followed(lesson.prompt_direction)) teacher().learn_from_prompt(tokens, base, lesson, watch.cancel);
+  report.gradients_computed += lesson.gradients_computed;
 }
 
 std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Token> prompt, size_t following,
@@ -153,13 +166,20 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
   const size_t judged = options.judged_blocks * options.block_tokens;
   const size_t first =
       prompt.size() > judged ? std::max(options.block_tokens, prompt.size() - judged) : options.block_tokens;
+  std::vector<Reading> readings;
+  readings.emplace_back(*model, options.first_layer);
+  std::vector<int64_t> read_before;
   for (size_t begin = first; begin < prompt.size() && judged > 0; begin += options.block_tokens) {
     watch.report("judge", begin, prompt.size());
     const size_t end = std::min(begin + options.block_tokens, prompt.size());
-    const Lesson lesson = learn(prompt.first(begin), prompt.size() - begin + following, admits, report, watch);
+    Lesson lesson = retrieve(prompt.first(begin), prompt.size() - begin + following, admits, read_before, report);
+    read_before.clear();
+    for (const size_t i : lesson.in_context) read_before.push_back(lesson.neighbours[i].id);
+    const std::vector<Expert> experts = experts_of(lesson, options);
+    learn(prompt.first(begin), experts, lesson, readings[plain_context], report, watch);
     const Stopwatch stopwatch(report.seconds, "judge");
-    ExpertPanel panel = panel_of(*model, options.first_layer, lesson, experts_of(lesson, options),
-                                 prompt.first(begin - 1), watch.cancel);
+    ExpertPanel panel = panel_of(*model, options.first_layer, lesson, experts, prompt.first(begin - 1),
+                                 std::move(readings), watch.cancel);
     const Matrix losses = panel.read(prompt.subspan(begin - 1, end - begin + 1), 1);
     decide::Mixture mixture(weights_for(panel.experts()), options.sharing);
     report.bound_bits += mixture.bound_bits(end - begin);
@@ -167,6 +187,7 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
       report.evidence_base_bits += losses.row(0)[t] / std::numbers::ln2;
       report.evidence_mixture_bits -= mixture.update(log_probs_at(losses, t)) / std::numbers::ln2;
     }
+    readings = panel.take_readings();
     report.evidence_tokens += end - begin;
     const std::vector<double> weights = mixture.weights();
     carried.clear();
@@ -174,15 +195,15 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
       carried.push_back({panel.experts()[e].name, panel.experts()[e].prior, weights[e]});
   }
 
-  ready->lesson = learn(prompt, following, admits, report, watch);
-  for (size_t i = 0; i < ready->lesson.neighbours.size(); ++i)
-    report.neighbours.push_back({ready->lesson.neighbours[i].path, ready->lesson.neighbours[i].ordinal,
-                                 ready->lesson.scores[i], i < ready->lesson.in_context});
+  Lesson& lesson = ready->lesson;
+  lesson = retrieve(prompt, following, admits, read_before, report);
+  for (size_t i = 0; i < lesson.neighbours.size(); ++i)
+    report.neighbours.push_back({lesson.neighbours[i].path, lesson.neighbours[i].ordinal, lesson.scores[i],
+                                 std::ranges::find(lesson.in_context, i) != lesson.in_context.end()});
   if (!store) report.note = "no store was given: the base answers alone";
-  if (store && ready->lesson.neighbours.empty()) report.note = "the store has no text that resembles the prompt";
+  if (store && lesson.neighbours.empty()) report.note = "the store has no text that resembles the prompt";
 
-  const Stopwatch stopwatch(report.seconds, "read");
-  std::vector<Expert> experts = experts_of(ready->lesson, options), kept;
+  std::vector<Expert> experts = experts_of(lesson, options), kept;
   const std::vector<double> weights = weights_for(experts);
   const std::vector<bool> answers = answering(weights, options.answering_experts);
   for (size_t e = 0; e < weights.size(); ++e) {
@@ -195,8 +216,11 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
   size_t k = 0;
   for (ExpertWeight& expert : report.experts)
     if (expert.weight > 0) expert.weight = ready->weights[k++];
-  ready->panel = std::make_unique<ExpertPanel>(panel_of(*model, options.first_layer, ready->lesson, std::move(kept),
-                                                        prompt.first(prompt.size() - 1), watch.cancel));
+  learn(prompt, kept, lesson, readings[plain_context], report, watch);
+  const Stopwatch stopwatch(report.seconds, "read");
+  ready->panel =
+      std::make_unique<ExpertPanel>(panel_of(*model, options.first_layer, lesson, std::move(kept),
+                                             prompt.first(prompt.size() - 1), std::move(readings), watch.cancel));
   ready->panel->read(prompt.last(1));
   return ready;
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -30,14 +31,26 @@ void insert_outlier(const float* x, size_t i, Outliers& top) {
   top[at] = {static_cast<uint32_t>(i), x[i]};
 }
 
+// A magnitude that at least outliers_per_row of the values reach, close to the largest such; 0 if there are few values.
+float outlier_bound(const float* x, size_t count) {
+  const hn::ScalableTag<float> d;
+  auto top = hn::Zero(d);
+  for (size_t i = 0; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) top = hn::Max(top, hn::Abs(hn::LoadU(d, x + i)));
+  HWY_ALIGN std::array<float, HWY_MAX_BYTES / sizeof(float)> lanes;
+  hn::Store(top, d, lanes.data());
+  Outliers largest{};
+  for (size_t lane = 0; lane < hn::Lanes(d); ++lane) insert_outlier(lanes.data(), lane, largest);
+  return std::fabs(largest.back().value);
+}
+
 // The columns of largest magnitude, largest first; a row with fewer columns leaves zeros.
 Outliers find_outliers(const float* x, size_t count) {
   const hn::ScalableTag<float> d;
   Outliers top{};
+  const auto bound = hn::Set(d, outlier_bound(x, count));
   size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
-    const auto larger = hn::Gt(hn::Abs(hn::LoadU(d, x + i)), hn::Set(d, std::fabs(top.back().value)));
-    if (hn::AllFalse(d, larger)) continue;
+    if (hn::AllFalse(d, hn::Ge(hn::Abs(hn::LoadU(d, x + i)), bound))) continue;
     for (size_t k = i; k < i + hn::Lanes(d); ++k) insert_outlier(x, k, top);
   }
   for (; i < count; ++i) insert_outlier(x, i, top);

@@ -128,20 +128,20 @@ void delete_beyond(const fs::path& folder, uint64_t budget_bytes) {
 
 }  // namespace
 
-std::optional<std::vector<std::byte>> find_row(const fs::path& folder, const std::string& key) {
+std::optional<StoredRow> find_row(const fs::path& folder, const std::string& key) {
   const fs::path file = file_of(folder, key);
-  std::string bytes;
+  std::shared_ptr<const MappedFile> mapped;
   try {
-    bytes = read_file(file);
+    mapped = std::make_shared<MappedFile>(file);
   } catch (const Error&) {
     return std::nullopt;
   }
-  const State state = judge(bytes, key);
+  const std::span<const std::byte> bytes = mapped->bytes();
+  const State state = judge({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, key);
   if (state == State::damaged) ::unlink(file.c_str());
   if (state != State::good) return std::nullopt;
   mark_used(file);
-  const auto contents = std::as_bytes(std::span(bytes)).subspan(sizeof(Header) + key.size());
-  return std::vector<std::byte>(contents.begin(), contents.end());
+  return StoredRow{bytes.subspan(sizeof(Header) + key.size()), std::move(mapped)};
 }
 
 void keep_row(const fs::path& folder, const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) {

@@ -9,12 +9,14 @@
 #include <string>
 #include <vector>
 
+#include "hone/store.h"
+
 namespace hone::store {
 
 inline constexpr const char* kRowsFolder = "gradients";
 
 // Marks the row as used now. Damaged files are deleted where that is allowed.
-std::optional<std::vector<std::byte>> find_row(const std::filesystem::path& folder, const std::string& key);
+std::optional<StoredRow> find_row(const std::filesystem::path& folder, const std::string& key);
 // Writes the row, then deletes the least recently used ones until all files together have at most `budget_bytes`.
 // A row that cannot be written, or is larger than the budget on its own, is not kept.
 void keep_row(const std::filesystem::path& folder, const std::string& key, std::span<const std::byte> row,

@@ -184,7 +184,7 @@ std::optional<std::vector<std::byte>> Store::value(const std::string& name) cons
   return std::vector<std::byte>(bytes.begin(), bytes.end());
 }
 
-std::optional<std::vector<std::byte>> Store::find_row(const std::string& key) const {
+std::optional<StoredRow> Store::find_row(const std::string& key) const {
   return store::find_row(impl_->directory / store::kRowsFolder, key);
 }
 
