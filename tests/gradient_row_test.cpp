@@ -72,7 +72,7 @@ Adapter decoded(const std::vector<std::vector<std::byte>>& rows, const CorpusSta
   std::vector<StoredRow> stored;
   for (const std::vector<std::byte>& row : rows) {
     EXPECT_TRUE(is_gradient_row(row, statistics));
-    stored.push_back({row, nullptr});
+    stored.emplace_back(row);
   }
   for (const auto& [id, block] : statistics.blocks)
     direction.dense.emplace(id, sum_gradient_rows(stored, statistics, id, weight));

@@ -49,10 +49,23 @@ struct IndexReport {
   std::vector<Skipped> skipped;  // binary, unreadable, too large, ...
 };
 
-// A gradient row of a store, mapped from its file or in memory.
-struct StoredRow {
-  std::span<const std::byte> bytes;
-  std::shared_ptr<const void> owner;  // keeps `bytes` valid
+class MappedFile;
+
+// A gradient row, mapped from a store's file or in memory. Copies share it; immutable.
+class StoredRow {
+ public:
+  explicit StoredRow(std::vector<std::byte> bytes);
+  // The last `size` bytes of the file.
+  StoredRow(std::shared_ptr<const MappedFile> file, size_t size);
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+  // Gives the memory of a mapped row back to the system; reading it again is slower, nothing else changes.
+  void drop_pages() const;
+
+ private:
+  std::shared_ptr<const MappedFile> file_;
+  std::shared_ptr<const std::vector<std::byte>> memory_;
+  std::span<const std::byte> bytes_;
 };
 
 // What a store was built for; checked whenever it is opened with a model.

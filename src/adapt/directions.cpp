@@ -32,7 +32,7 @@ size_t store_gradients(const Model& model, const Store& store, const CorpusStati
     const std::optional<StoredRow> stored = store.find_row(key);
     const std::vector<std::byte> fresh =
         stored ? std::vector<std::byte>() : gradient_row(model, chunk, statistics, watch.cancel);
-    kept_bytes += stored ? stored->bytes.size() : fresh.size();
+    kept_bytes += stored ? stored->bytes().size() : fresh.size();
     if (kept_bytes > gradient_budget) break;
     if (stored) continue;
     store.keep_row(key, fresh, gradient_budget);
@@ -51,14 +51,14 @@ std::vector<StoredRow> rows_of(const Model& model, const Store& store, const Cor
   for (size_t i = 0; i < neighbours.size(); ++i) {
     watch.report("gradients", i, neighbours.size());
     const std::string key = row_key(model, neighbours[i], statistics.first_layer);
-    if (auto row = store.find_row(key); row && is_gradient_row(row->bytes, statistics)) {
+    if (auto row = store.find_row(key); row && is_gradient_row(row->bytes(), statistics)) {
       rows.push_back(std::move(*row));
       continue;
     }
-    auto row = std::make_shared<std::vector<std::byte>>(gradient_row(model, neighbours[i], statistics, watch.cancel));
-    if (row->empty()) continue;
-    store.keep_row(key, *row, gradient_budget);
-    rows.push_back({*row, row});
+    std::vector<std::byte> row = gradient_row(model, neighbours[i], statistics, watch.cancel);
+    if (row.empty()) continue;
+    store.keep_row(key, row, gradient_budget);
+    rows.emplace_back(std::move(row));
     if (computed) ++*computed;
   }
   return rows;
@@ -103,8 +103,10 @@ Adapter neighbour_direction(const Model& model, const Store& store, const Corpus
   const auto rows = rows_of(model, store, statistics, neighbours, gradient_budget, watch, computed);
   const float weight = -1.0f / static_cast<float>(std::max<size_t>(neighbours.size(), 1));
   Adapter direction;
-  for (const auto& [id, block] : statistics.blocks)
+  for (const auto& [id, block] : statistics.blocks) {
     add_matrix(direction, id, sum_gradient_rows(rows, statistics, id, weight * block.relative_step), form);
+    for (const StoredRow& row : rows) row.drop_pages();
+  }
   return direction;
 }
 

@@ -158,7 +158,7 @@ Matrix sum_gradient_rows(std::span<const StoredRow> rows, const CorpusStatistics
   std::vector<std::vector<float>> row_factors(rows.size(), std::vector<float>(out));
   std::vector<std::vector<float>> column_factors(rows.size(), std::vector<float>(in));
   for (size_t r = 0; r < rows.size(); ++r) {
-    const std::byte* at = rows[r].bytes.data() + offset;
+    const std::byte* at = rows[r].bytes().data() + offset;
     std::memcpy(row_factors[r].data(), at, out * sizeof(float));
     std::memcpy(column_factors[r].data(), at + out * sizeof(float), in * sizeof(float));
     for (size_t o = 0; o < out; ++o) row_factors[r][o] *= weight / block.row[o];
@@ -169,7 +169,7 @@ Matrix sum_gradient_rows(std::span<const StoredRow> rows, const CorpusStatistics
     for (size_t o = begin; o < end; ++o)
       for (size_t r = 0; r < rows.size(); ++r) {
         const auto* codes =
-            reinterpret_cast<const uint8_t*>(rows[r].bytes.data() + offset + (out + in) * sizeof(float));
+            reinterpret_cast<const uint8_t*>(rows[r].bytes().data() + offset + (out + in) * sizeof(float));
         HWY_DYNAMIC_DISPATCH(AddRow)(codes + o * stride, row_factors[r][o], column_factors[r], sum.row(o).data());
       }
   });

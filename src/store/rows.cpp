@@ -141,7 +141,8 @@ std::optional<StoredRow> find_row(const fs::path& folder, const std::string& key
   if (state == State::damaged) ::unlink(file.c_str());
   if (state != State::good) return std::nullopt;
   mark_used(file);
-  return StoredRow{bytes.subspan(sizeof(Header) + key.size()), std::move(mapped)};
+  mapped->drop_pages();
+  return StoredRow(mapped, bytes.size() - sizeof(Header) - key.size());
 }
 
 void keep_row(const fs::path& folder, const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) {

@@ -184,6 +184,16 @@ std::optional<std::vector<std::byte>> Store::value(const std::string& name) cons
   return std::vector<std::byte>(bytes.begin(), bytes.end());
 }
 
+StoredRow::StoredRow(std::vector<std::byte> bytes)
+    : memory_(std::make_shared<std::vector<std::byte>>(std::move(bytes))), bytes_(*memory_) {}
+
+StoredRow::StoredRow(std::shared_ptr<const MappedFile> file, size_t size)
+    : file_(std::move(file)), bytes_(file_->bytes().last(size)) {}
+
+void StoredRow::drop_pages() const {
+  if (file_) file_->drop_pages();
+}
+
 std::optional<StoredRow> Store::find_row(const std::string& key) const {
   return store::find_row(impl_->directory / store::kRowsFolder, key);
 }
