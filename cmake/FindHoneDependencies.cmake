@@ -2,9 +2,12 @@
 include(${CMAKE_CURRENT_LIST_DIR}/HoneLibraries.cmake)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
+find_package(Eigen3 REQUIRED)
 
 add_library(hone_dependencies INTERFACE)
-target_link_libraries(hone_dependencies INTERFACE hone::libraries nlohmann_json::nlohmann_json CLI11::CLI11)
+target_link_libraries(hone_dependencies INTERFACE hone::libraries nlohmann_json::nlohmann_json CLI11::CLI11 Eigen3::Eigen)
+# Eigen neither starts threads nor changes its sums with their number.
+target_compile_definitions(hone_dependencies INTERFACE EIGEN_DONT_PARALLELIZE)
 
 add_library(hone_flags INTERFACE)
 target_compile_options(hone_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
