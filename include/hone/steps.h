@@ -84,7 +84,7 @@ std::vector<double> mixture_filter(const Spectrum& spectrum, double rho, const S
 struct StepOptions {
   double step = 0.2;                            // c in ρ = c/λ_max
   std::vector<double> steps = whole_steps(30);  // T
-  std::vector<double> prior;                    // π(T); empty means uniform
+  std::vector<double> prior = {};               // π(T); empty means uniform
   double beta = 1;                              // temperature of the Gibbs posterior
   Noise noise = Noise::fixed;
   double real_limit = 300;  // real T is searched in [0, real_limit]
