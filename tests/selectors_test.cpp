@@ -1,0 +1,198 @@
+// Leave-one-out against refits, the learned prior against its optimality, the mixture of selectors against its bound.
+#include "hone/selectors.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "expect_error.h"
+#include "random_kernel.h"
+
+namespace hone::decide {
+namespace {
+
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+// Features and residuals without example i.
+Problem without(const Problem& p, Eigen::Index i) {
+  Problem rest = p;
+  const Eigen::Index n = p.features.rows();
+  rest.features.resize(n - 1, Eigen::NoChange);
+  rest.residuals.resize(n - 1);
+  for (Eigen::Index j = 0, to = 0; j < n; ++j) {
+    if (j == i) continue;
+    rest.features.row(to) = p.features.row(j);
+    rest.residuals(to++) = p.residuals(j);
+  }
+  return rest;
+}
+
+TEST(LeaveOneOut, DescentIsRunAgainWithoutEachExample) {
+  RandomStream random(0, "refit");
+  for (const auto& [n, d] : {std::pair<size_t, size_t>{2, 3}, {7, 4}, {6, 20}}) {
+    const Problem p = random_problem(random, n, d);
+    const double rho = step_size(p.spectrum(), 0.4);
+    const std::vector<double> steps = whole_steps(12);
+    const LeaveOneOut result = leave_one_out_descent(to_matrix64(p.kernel), p.r(), rho, steps);
+    std::vector<double> scores(steps.size());
+    for (size_t i = 0; i < n; ++i) {
+      const Problem rest = without(p, static_cast<Eigen::Index>(i));
+      Column theta = Column::Zero(static_cast<Eigen::Index>(d));
+      for (size_t t = 0; t < steps.size(); ++t) {
+        const auto row = static_cast<Eigen::Index>(i);
+        const double error = p.residuals(row) - p.features.row(row).dot(theta);
+        EXPECT_NEAR(result.errors(t, i), error, 1e-10);
+        scores[t] += error * error / static_cast<double>(n);
+        theta += rho * rest.features.transpose() * (rest.residuals - rest.features * theta);
+      }
+    }
+    for (size_t t = 0; t < steps.size(); ++t) EXPECT_NEAR(result.scores[t], scores[t], 1e-10);
+    EXPECT_EQ(result.best, static_cast<size_t>(std::ranges::min_element(scores) - scores.begin()));
+  }
+}
+
+TEST(LeaveOneOut, ClosedFormOfRidgeIsARefit) {
+  RandomStream random(0, "ridge");
+  for (const auto& [n, d] : {std::pair<size_t, size_t>{1, 2}, {2, 1}, {7, 4}, {6, 20}}) {
+    const Problem p = random_problem(random, n, d);
+    const std::vector<double> penalties = {0.1, 2, 50, infinity};
+    const LeaveOneOut result = leave_one_out_ridge(p.spectrum(), p.r(), penalties);
+    for (size_t c = 0; c < penalties.size(); ++c)
+      for (size_t i = 0; i < n; ++i) {
+        const auto row = static_cast<Eigen::Index>(i);
+        double predicted = 0;
+        if (n > 1 && std::isfinite(penalties[c])) {
+          const Problem rest = without(p, row);
+          const Dense normal = rest.features.transpose() * rest.features +
+                               penalties[c] * Dense::Identity(p.features.cols(), p.features.cols());
+          predicted = p.features.row(row).dot(normal.llt().solve(rest.features.transpose() * rest.residuals));
+        }
+        EXPECT_NEAR(result.errors(c, i), p.residuals(row) - predicted, 1e-9);
+      }
+  }
+}
+
+TEST(LeaveOneOut, OneExampleAZeroKernelAndMistakes) {
+  Matrix64 one(1, 1);
+  one(0, 0) = 3;
+  const std::vector<double> r = {0.4};
+  const LeaveOneOut alone = leave_one_out_descent(one, r, 0.1, whole_steps(3));
+  EXPECT_EQ(alone.best, 0U);
+  for (const double score : alone.scores) EXPECT_DOUBLE_EQ(score, 0.16);
+  EXPECT_EQ(leave_one_out_descent(Matrix64(3, 3), std::vector<double>(3, 1), 0, whole_steps(3)).best, 0U);
+  HONE_EXPECT_ERROR(leave_one_out_descent(one, r, 1, whole_steps(3)), ErrorCode::bad_input, "ρ");
+  HONE_EXPECT_ERROR(leave_one_out_descent(one, r, 0.1, {}), ErrorCode::bad_input, "no numbers of steps");
+  HONE_EXPECT_ERROR(leave_one_out_descent(one, {}, 0.1, whole_steps(3)), ErrorCode::bad_input, "residuals: 0");
+  HONE_EXPECT_ERROR(leave_one_out_ridge(Spectrum(one), r, std::vector<double>{0}), ErrorCode::bad_input, "λ*");
+  HONE_EXPECT_ERROR(leave_one_out_ridge(Spectrum(one), r, {}), ErrorCode::bad_input, "no penalties");
+}
+
+TEST(StepPrior, LearnsTheProportionsOfAStream) {
+  // Prompts are of two kinds: 70 % favour T = 1, 30 % favour T = 3, with evidence of varying strength.
+  RandomStream random(0, "stream");
+  StepPrior prior(std::vector<double>(5, 1), 10);
+  for (int prompt = 0; prompt < 600; ++prompt) {
+    std::vector<double> scores(5, 0.0);
+    scores[random.uniform() < 0.7 ? 1 : 3] = -0.3 - random.uniform();
+    prior.observe(scores, 10);
+  }
+  EXPECT_EQ(prior.prompts(), 600U);
+  EXPECT_NEAR(prior.prior()[1], 0.7, 0.05);
+  EXPECT_NEAR(prior.prior()[3], 0.3, 0.05);
+  EXPECT_NEAR(std::accumulate(prior.prior().begin(), prior.prior().end(), 0.0), 1, 1e-12);
+  for (const double p : prior.prior()) EXPECT_GT(p, 0);
+}
+
+TEST(StepPrior, IsTheMaximumOfItsObjective) {
+  RandomStream random(0, "objective");
+  const std::vector<double> initial = {0.5, 0.3, 0.2};
+  StepPrior prior(initial, 4);
+  std::vector<std::vector<double>> seen;
+  for (int prompt = 0; prompt < 25; ++prompt) {
+    seen.push_back(to_vector(0.2 * random_column(random, 3)));
+    prior.observe(seen.back(), 8);
+  }
+  const auto objective = [&](const std::vector<double>& p) {
+    double sum = 0;
+    for (const auto& scores : seen) {
+      double likelihood = 0;
+      for (size_t t = 0; t < 3; ++t) likelihood += p[t] * std::exp(-8 * scores[t]);
+      sum += std::log(likelihood);
+    }
+    for (size_t t = 0; t < 3; ++t) sum += 4 * initial[t] * std::log(p[t]);
+    return sum;
+  };
+  const double best = objective(prior.prior());
+  for (double a = 0.01; a < 1; a += 0.01)
+    for (double b = 0.01; a + b < 1; b += 0.01) ASSERT_LE(objective({a, b, 1 - a - b}), best + 1e-7);
+}
+
+TEST(StepPrior, UnseenAndWrong) {
+  StepPrior prior({1, 3}, 1);
+  EXPECT_EQ(prior.prior(), (std::vector<double>{0.25, 0.75}));
+  prior.observe(std::vector<double>{-1e6, 1e6}, 10);  // certainty
+  EXPECT_NEAR(prior.prior()[0], (0.25 + 1) / 2, 1e-6);
+  HONE_EXPECT_ERROR(prior.observe(std::vector<double>{1}, 10), ErrorCode::bad_input, "scores: 1");
+  HONE_EXPECT_ERROR(prior.observe(std::vector<double>{1, nan}, 10), ErrorCode::bad_input, "scores: value 1");
+  HONE_EXPECT_ERROR(StepPrior({}), ErrorCode::bad_input, "empty");
+  HONE_EXPECT_ERROR(StepPrior({1, 0}), ErrorCode::bad_input, "positive");
+  HONE_EXPECT_ERROR(StepPrior({1, 1}, 0), ErrorCode::bad_input, "strength");
+}
+
+TEST(SelectorMixture, NeverLosesMoreThanItsBound) {
+  RandomStream random(0, "selectors");
+  for (const Sharing sharing : {Sharing::bayes, Sharing::fixed_share})
+    for (int repetition = 0; repetition < 60; ++repetition) {
+      const double low = random.normal(), high = low + std::exp(random.normal());
+      const size_t experts = 2 + random.below(5);
+      std::vector<double> prior(experts, 0.5 / static_cast<double>(experts - 1));
+      prior[0] = 0.5;
+      SelectorMixture mixture(prior, low, high, sharing);
+      double excess = 0;
+      for (size_t t = 1; t <= 300; ++t) {
+        std::vector<double> predictions(experts);
+        for (double& p : predictions) p = low + (high - low) * (1.6 * random.uniform() - 0.3);
+        predictions[0] = std::clamp(predictions[0], low, high);
+        const double mixed = mixture.predict(predictions);
+        EXPECT_GE(mixed, low);
+        EXPECT_LE(mixed, high);
+        // An adversary: the end of the range that is worse for the mixture, a random answer, or the base's own word.
+        const double end = mixed < (low + high) / 2 ? high : low;
+        const double random_answer = low + (high - low) * random.uniform();
+        const double truth = repetition % 3 == 0 ? end : repetition % 3 == 1 ? random_answer : predictions[0];
+        mixture.observe(predictions, truth);
+        excess += std::pow(mixed - truth, 2) - std::pow(predictions[0] - truth, 2);
+        ASSERT_LE(excess, mixture.bound(t) + 1e-9);
+      }
+    }
+}
+
+TEST(SelectorMixture, FollowsTheBetterSelector) {
+  RandomStream random(0, "better");
+  SelectorMixture mixture({0.5, 0.5}, 0, 1);
+  EXPECT_NEAR(mixture.bound(1000), 0.5 * std::log(2), 1e-12);
+  double last = 0;
+  for (int t = 0; t < 200; ++t) {
+    const double truth = random.uniform();
+    const std::vector<double> predictions = {1 - truth, 0.9 * truth};
+    last = std::abs(mixture.predict(predictions) - predictions[1]);
+    mixture.observe(predictions, truth);
+  }
+  EXPECT_LT(last, 1e-6);
+  EXPECT_GT(mixture.weights()[1], 0.999);
+}
+
+TEST(SelectorMixture, MistakesAreErrors) {
+  HONE_EXPECT_ERROR(SelectorMixture({0.5, 0.5}, 1, 1), ErrorCode::bad_input, "range of answers");
+  HONE_EXPECT_ERROR(SelectorMixture({0.5, 0.5}, 0, infinity), ErrorCode::bad_input, "range of answers");
+  HONE_EXPECT_ERROR(SelectorMixture({0.5, 0.4}, 0, 1), ErrorCode::bad_input, "prior");
+  SelectorMixture mixture({0.5, 0.5}, 0, 1);
+  HONE_EXPECT_ERROR(mixture.predict(std::vector<double>{0.5}), ErrorCode::bad_input, "selectors: 1");
+  HONE_EXPECT_ERROR(mixture.predict(std::vector<double>{0.5, nan}), ErrorCode::bad_input, "value 1");
+  HONE_EXPECT_ERROR(mixture.observe(std::vector<double>{0.5, 0.5}, 1.5), ErrorCode::bad_input, "1.5");
+}
+
+}  // namespace
+}  // namespace hone::decide
