@@ -72,8 +72,7 @@ TEST(Blocks, ScoresAreTheirFormulas) {
       const Dense k = to_dense(sum_blocks(blocks.view()).kernel);
       const Dense identity = Dense::Identity(k.rows(), k.rows());
       const Dense inverse = std::isinf(noise) ? identity : Dense((k + noise * identity).llt().solve(identity));
-      const std::vector<double> trace = trace_scores(blocks.view(), full, noise);
-      const std::vector<double> query = query_scores(blocks.view(), full, noise);
+      const auto [trace, query] = block_scores(blocks.view(), full, noise);
       for (size_t b = 0; b < 9; ++b) {
         const double t = (blocks.kernel(b) * inverse).trace(), q = blocks.query(b).dot(inverse * blocks.query(b));
         EXPECT_NEAR(trace[b], t, 1e-8 * std::abs(t));
@@ -226,8 +225,8 @@ TEST(Blocks, MistakesAreErrors) {
   HONE_EXPECT_ERROR(sum_blocks({blocks.kernels, Matrix(4, 2)}), ErrorCode::bad_input, "4 x 9");
   HONE_EXPECT_ERROR(sum_blocks({blocks.kernels, Matrix(3, 3)}), ErrorCode::bad_input, "queries 3 x 3");
   HONE_EXPECT_ERROR(sum_blocks(blocks.view(), absent), ErrorCode::bad_input, "block 4 of 4");
-  HONE_EXPECT_ERROR(trace_scores(blocks.view(), other, 1), ErrorCode::bad_input, "kernel of all blocks");
-  HONE_EXPECT_ERROR(query_scores(blocks.view(), full, -1), ErrorCode::bad_input, "s²");
+  HONE_EXPECT_ERROR(block_scores(blocks.view(), other, 1), ErrorCode::bad_input, "kernel of all blocks");
+  HONE_EXPECT_ERROR(block_scores(blocks.view(), full, -1), ErrorCode::bad_input, "s²");
   const double rho = step_size(full, 0.2);
   HONE_EXPECT_ERROR(greedy_blocks(blocks.view(), full, blocks.residuals, 10 * rho, 8, 2), ErrorCode::bad_input, "ρ");
   HONE_EXPECT_ERROR(greedy_blocks(blocks.view(), full, blocks.residuals, rho, 0, 2), ErrorCode::bad_input, "steps");
@@ -236,7 +235,7 @@ TEST(Blocks, MistakesAreErrors) {
   HONE_EXPECT_ERROR(exact_blocks(blocks.view(), full, 1, infinity, rho, 8, 2), ErrorCode::bad_input, "s²");
   blocks.queries.row(2)[1] = std::numeric_limits<float>::quiet_NaN();
   HONE_EXPECT_ERROR(greedy_blocks(blocks.view(), full, blocks.residuals, rho, 8, 2), ErrorCode::bad_input, "query");
-  HONE_EXPECT_ERROR(top_blocks(query_scores(blocks.view(), full, 1), 2), ErrorCode::bad_input, "scores: value 2");
+  HONE_EXPECT_ERROR(top_blocks(block_scores(blocks.view(), full, 1).query, 2), ErrorCode::bad_input, "scores: value 2");
   blocks.kernels.row(1)[4] = std::numeric_limits<float>::quiet_NaN();
   HONE_EXPECT_ERROR(blocks.spectrum(), ErrorCode::bad_input, "not a finite number");
 }

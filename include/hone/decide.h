@@ -1,4 +1,5 @@
-// decide: pure mathematics; no model, no files. Today: the no-harm mixture.
+// decide: pure mathematics; no model, no files. Here the no-harm mixture and how sure a mean is; spectrum.h, steps.h,
+// signal.h, certificate.h, selectors.h, directions.h and subspace.h hold the decisions for labelled prompts.
 #pragma once
 
 #include <cstddef>

@@ -29,13 +29,15 @@ struct BlockSum {
 BlockSum sum_blocks(const BlockKernels& blocks);
 BlockSum sum_blocks(const BlockKernels& blocks, std::span<const size_t> chosen);
 
-// Scores [B] against the whole kernel, whose spectrum is `full`. s² is the noise in the kernel's units (λ* = σ̂²/τ̂²; σ²
-// alone presumes τ² = 1); s² = 0 means the pseudo-inverse, s² = +inf the scores' limit up to a factor, without the
-// inverse. Throws Error{bad_input} for a negative s² or NaN.
-//   Trace:       tr(K^(b) (K + s²I)^{-1}); highest first is Trace-TopK, lowest first Trace-BottomK
-//   Query-Aware: k_x^(b)ᵀ (K + s²I)^{-1} k_x^(b)
-std::vector<double> trace_scores(const BlockKernels& blocks, const Spectrum& full, double noise);
-std::vector<double> query_scores(const BlockKernels& blocks, const Spectrum& full, double noise);
+// Scores against the whole kernel, one per block.
+struct BlockScores {
+  std::vector<double> trace;  // tr(K^(b) (K + s²I)^{-1}); highest first is Trace-TopK, lowest first Trace-BottomK
+  std::vector<double> query;  // Query-Aware: k_x^(b)ᵀ (K + s²I)^{-1} k_x^(b)
+};
+// `full` is the whole kernel's spectrum. s² is the noise in the kernel's units (λ* = σ̂²/τ̂²; σ² alone presumes τ² = 1);
+// s² = 0 means the pseudo-inverse, s² = +inf the scores' limit up to a factor, without the inverse. Throws
+// Error{bad_input} for a negative s² or NaN.
+BlockScores block_scores(const BlockKernels& blocks, const Spectrum& full, double noise);
 
 // The `budget` highest (lowest) scores, best first; equal scores in the order of blocks. A budget above B takes all.
 std::vector<size_t> top_blocks(std::span<const double> scores, size_t budget);

@@ -14,24 +14,6 @@ namespace {
 
 constexpr size_t entries_per_task = 1 << 16;  // below this, another thread costs more than it saves
 
-// (K + s²I)^{-1}, or its limit.
-Matrix64 inverse(const BlockKernels& blocks, const Spectrum& full, double noise) {
-  check_blocks(blocks);
-  check_size("kernel of all blocks", full.size(), blocks.examples());
-  check_noise(noise);
-  return full.function(std::isinf(noise) ? std::vector<double>(full.size(), 1) : bayes_filter(full, noise));
-}
-
-template <class Score>
-std::vector<double> scores_of(const BlockKernels& blocks, const Score& score) {
-  std::vector<double> scores(blocks.blocks());
-  const size_t entries = blocks.kernels.cols;
-  parallel_ranges(scores.size(), 1 + entries_per_task / std::max<size_t>(entries, 1), [&](size_t begin, size_t end) {
-    for (size_t b = begin; b < end; ++b) scores[b] = score(b);
-  });
-  return scores;
-}
-
 template <class Before>
 std::vector<size_t> first_blocks(size_t blocks, size_t budget, const Before& before) {
   std::vector<size_t> order(blocks);
@@ -79,21 +61,23 @@ BlockSum sum_blocks(const BlockKernels& blocks, std::span<const size_t> chosen) 
   return sum;
 }
 
-std::vector<double> trace_scores(const BlockKernels& blocks, const Spectrum& full, double noise) {
-  const Matrix64 m = inverse(blocks, full, noise);
-  return scores_of(blocks,
-                   [&](size_t b) { return dot(blocks.kernels.row(b).data(), m.values.data(), m.values.size()); });
-}
-
-std::vector<double> query_scores(const BlockKernels& blocks, const Spectrum& full, double noise) {
-  const Matrix64 m = inverse(blocks, full, noise);
-  return scores_of(blocks, [&](size_t b) {
-    const std::span<const float> query = blocks.queries.row(b);
-    const std::vector<double> k(query.begin(), query.end());
-    std::vector<double> mk(k.size());
-    symmetric_product(m.values.data(), k.data(), k.size(), mk.data());
-    return dot(k.data(), mk.data(), k.size());
+BlockScores block_scores(const BlockKernels& blocks, const Spectrum& full, double noise) {
+  check_blocks(blocks);
+  const size_t n = blocks.examples();
+  check_size("kernel of all blocks", full.size(), n);
+  check_noise(noise);
+  const Matrix64 inverse = full.function(std::isinf(noise) ? std::vector<double>(n, 1) : bayes_filter(full, noise));
+  BlockScores scores{std::vector<double>(blocks.blocks()), std::vector<double>(blocks.blocks())};
+  parallel_ranges(blocks.blocks(), 1 + entries_per_task / (n * n), [&](size_t begin, size_t end) {
+    std::vector<double> k(n), weighted(n);
+    for (size_t b = begin; b < end; ++b) {
+      scores.trace[b] = dot(blocks.kernels.row(b).data(), inverse.values.data(), n * n);
+      std::ranges::copy(blocks.queries.row(b), k.begin());
+      symmetric_product(inverse.values.data(), k.data(), n, weighted.data());
+      scores.query[b] = dot(k.data(), weighted.data(), n);
+    }
   });
+  return scores;
 }
 
 std::vector<size_t> top_blocks(std::span<const double> scores, size_t budget) {
