@@ -1,4 +1,4 @@
-// directions: which blocks (layer, matrix, head) to adapt, within a budget. [DTV] §8; the exact criterion is ours.
+// directions: which blocks (layer, matrix, head) to adapt, within a budget ([DTV]; the exact criterion is ours).
 #pragma once
 
 #include <span>

@@ -1,4 +1,4 @@
-// signal: the Gaussian benchmark of the residuals, what adapting risks against it, and whether to adapt. [DTV] §5–6.
+// signal: the Gaussian benchmark of the residuals, what adapting risks against it, and whether to adapt ([DTV]).
 #pragma once
 
 #include <span>
@@ -35,7 +35,7 @@ double log_likelihood(const Spectrum& spectrum, std::span<const double> residual
                       double noise_variance);
 
 // E[(k_xᵀq(K)r − k_xᵀq*(K)r)² | K] = Σ_i a_i (q(λ_i) − q*(λ_i))², a_i = (τ²λ_i + σ²) k̃_i², q* the Bayes filter: what
-// the filter q [n] risks at the query beyond the unavoidable. `query` are the coordinates k̃ = Uᵀk_x [n]. [DTV] Thm 5.1.
+// the filter q [n] risks at the query beyond the unavoidable. `query` are the coordinates k̃ = Uᵀk_x [n].
 double excess_risk(const Spectrum& spectrum, std::span<const double> query, const Signal& signal,
                    std::span<const double> filter);
 

@@ -1,4 +1,4 @@
-// spectrum: a kernel's eigendecomposition, and gradient descent as a filter on it. [DTV] §3; docs/decide.md.
+// spectrum: a kernel's eigendecomposition, and gradient descent as a filter on it. docs/decide.md holds the formulas.
 // [DTV] is Wakayama, A Decision-Theoretic View of Test-Time Training, arXiv 2606.15569 (2026).
 #pragma once
 
@@ -61,7 +61,7 @@ class Spectrum {
 // Error{bad_input} for another c.
 double step_size(const Spectrum& spectrum, double c);
 
-// What T steps of gradient descent on (1/2σ²)‖r − Φθ‖² do to a mode, ρ = η/σ², 0 ≤ ρλ < 1, real T ≥ 0. [DTV] §3:
+// What T steps of gradient descent on (1/2σ²)‖r − Φθ‖² do to a mode, ρ = η/σ², 0 ≤ ρλ < 1, real T ≥ 0 ([DTV]):
 //   fraction fitted   g_T(λ) = 1 − (1 − ρλ)^T
 //   filter            q_T(λ) = g_T(λ)/λ, and ρT at λ = 0; the correction at the query is k_xᵀ q_T(K) r.
 double descent_fitted(double lambda, double rho, double steps);

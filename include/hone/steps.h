@@ -1,4 +1,4 @@
-// steps: how far to adapt. Evidence of a number of steps, its posterior, and what the decision is worth. [DTV] §4.
+// steps: how far to adapt. Evidence of a number of steps, its posterior, and what the decision is worth ([DTV]).
 #pragma once
 
 #include <optional>
