@@ -15,6 +15,10 @@ namespace {
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
+struct Shape {
+  size_t n, d;
+};
+
 // Features and residuals without example i.
 Problem without(const Problem& p, Eigen::Index i) {
   Problem rest = p;
@@ -31,7 +35,7 @@ Problem without(const Problem& p, Eigen::Index i) {
 
 TEST(LeaveOneOut, DescentIsRunAgainWithoutEachExample) {
   RandomStream random(0, "refit");
-  for (const auto& [n, d] : {std::pair<size_t, size_t>{2, 3}, {7, 4}, {6, 20}}) {
+  for (const auto [n, d] : {Shape{2, 3}, Shape{7, 4}, Shape{6, 20}}) {
     const Problem p = random_problem(random, n, d);
     const double rho = step_size(p.spectrum(), 0.4);
     const std::vector<double> steps = whole_steps(12);
@@ -55,7 +59,7 @@ TEST(LeaveOneOut, DescentIsRunAgainWithoutEachExample) {
 
 TEST(LeaveOneOut, ClosedFormOfRidgeIsARefit) {
   RandomStream random(0, "ridge");
-  for (const auto& [n, d] : {std::pair<size_t, size_t>{1, 2}, {2, 1}, {7, 4}, {6, 20}}) {
+  for (const auto [n, d] : {Shape{1, 2}, Shape{2, 1}, Shape{7, 4}, Shape{6, 20}}) {
     const Problem p = random_problem(random, n, d);
     const std::vector<double> penalties = {0.1, 2, 50, infinity};
     const LeaveOneOut result = leave_one_out_ridge(p.spectrum(), p.r(), penalties);

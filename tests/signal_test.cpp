@@ -56,7 +56,7 @@ TEST(BayesGap, ExcessRiskMatchesMonteCarlo) {
       EXPECT_NEAR(mean, expected[j], 3 * error + 1e-12) << "filter " << j << ", τ² " << c.signal.signal_variance;
     }
     EXPECT_EQ(gap.adapt, gap.adapted < gap.base);
-    const double closed = c.signal.signal_variance == 0 ? 0 : p.query.dot(bayes);  // τ² k_xᵀ(K + λ*I)^{-1}k_x
+    const double closed = c.signal.signal_variance * p.query.dot(bayes);  // τ² k_xᵀ(K + λ*I)^{-1}k_x
     EXPECT_NEAR(gap.base, closed, 1e-9 * (1 + closed));
   }
 }

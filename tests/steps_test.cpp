@@ -15,6 +15,10 @@ namespace {
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr Noise noises[] = {Noise::fixed, Noise::profiled};
 
+struct Shape {
+  size_t n, d;
+};
+
 struct Setting {
   Problem problem;
   Spectrum spectrum;
@@ -42,7 +46,7 @@ double dense_score(const Setting& s, int steps, double noise) {
 
 TEST(Evidence, DeterminantAndQuadraticFormMatchCholesky) {
   RandomStream random(0, "cholesky");
-  for (const auto& [n, d] : {std::pair<size_t, size_t>{1, 3}, {5, 2}, {10, 30}, {20, 20}}) {
+  for (const auto [n, d] : {Shape{1, 3}, Shape{5, 2}, Shape{10, 30}, Shape{20, 20}}) {
     const Setting s(random, n, d, 0.2);
     const double fixed = s.problem.residuals.squaredNorm() / static_cast<double>(n);
     const StepEvidence evidence(s.spectrum, s.r, s.rho, Noise::fixed);
