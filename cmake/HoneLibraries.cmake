@@ -3,6 +3,7 @@
 include(CMakeFindDependencyMacro)
 find_dependency(OpenMP COMPONENTS CXX)
 find_dependency(dnnl)
+find_dependency(faiss)
 find_dependency(SQLite3)
 find_dependency(fmt)
 find_dependency(OpenSSL COMPONENTS Crypto)
@@ -12,5 +13,5 @@ pkg_check_modules(HONE_PKGCONFIG REQUIRED IMPORTED_TARGET libhwy libpcre2-8 libx
 if(NOT TARGET hone::libraries)
   add_library(hone::libraries INTERFACE IMPORTED)
   target_link_libraries(hone::libraries INTERFACE
-    OpenMP::OpenMP_CXX DNNL::dnnl SQLite::SQLite3 fmt::fmt OpenSSL::Crypto PkgConfig::HONE_PKGCONFIG)
+    OpenMP::OpenMP_CXX DNNL::dnnl faiss SQLite::SQLite3 fmt::fmt OpenSSL::Crypto PkgConfig::HONE_PKGCONFIG)
 endif()

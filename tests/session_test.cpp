@@ -100,7 +100,7 @@ TEST_F(SessionTest, ChunksThatWereReadKeepTheirPlaceWhileTheNearestIsAmongThem) 
   const Teacher teacher{*model, shared->store.get(), shared->statistics, options};
   const auto in_context = [&](std::span<const int64_t> read_before) {
     Lesson lesson;
-    teacher.find_neighbours(prose(0, 20, 99), 4, {}, read_before, lesson);
+    teacher.find_neighbours(encode(prose(0, 20, 99)), 4, {}, read_before, lesson, {});
     EXPECT_EQ(lesson.neighbours.size(), 4);
     std::vector<Token> tokens;
     for (const size_t i : lesson.in_context)

@@ -59,6 +59,25 @@ class Adam {
   std::map<MatrixId, std::pair<Moments, Moments>> moments_;
 };
 
+// --- Finding neighbours ---
+
+// Dense vectors from the model's own hidden states: the residual stream after a middle layer (four fifths of them),
+// each token's brought to length 1, the mean over all tokens but the first that is read, on which attention rests
+// whatever it says (BOS where texts start with it). Base models' middle layers tell texts apart better than the last,
+// which is about the next token.
+Encoder encoder_of(const Model& model);
+// [width], of at most the last config().context tokens; a text of one token stands for itself, one of none for 0. BOS
+// is not included in `tokens`. Throws Error{bad_input} for an id outside the vocabulary, Error{cancelled}.
+std::vector<float> embedding(const Model& model, std::span<const Token> tokens, const CancelToken& cancel = {});
+// Prunes the store's vectors and computes and keeps those of all chunks that have none, a few at a time: what was kept
+// before an error or a kill is not computed again. Returns how many were computed. Throws Error{io, cancelled}.
+size_t store_vectors(const Model& model, Store& store, const Watch& watch = {});
+
+// The `count` chunks most similar to a text, most similar first; ties by id. Retrieval::fused fuses the 100 best of
+// either list (`count` if that is more). Throws what Store::nearest throws.
+std::vector<Neighbour> find_neighbours(const Model& model, const Store& store, Retrieval retrieval,
+                                       std::span<const Token> text, size_t count, const CancelToken& cancel = {});
+
 // --- Learning from neighbours ---
 
 // Which layers learn: [first_adapted_layer, L). 0 means hone's default, the top quarter (8 of SmolLM2's 30).
@@ -139,6 +158,7 @@ struct SessionOptions {
   size_t answering_experts = 4;    // beside the base, heaviest first; the others' weight goes to these in proportion
   bool learn_from_answer = false;  // generated tokens move the weights too
   uint64_t gradient_budget = 2ull << 30;
+  Retrieval retrieval = Retrieval::bm25;  // how the neighbours are found
 };
 
 struct SamplingOptions {
@@ -167,6 +187,7 @@ struct Report {
     double score = 0;
     bool in_context = false;
   };
+  Retrieval retrieval = Retrieval::bm25;
   std::vector<Source> neighbours;     // of the whole prompt
   std::vector<ExpertWeight> experts;  // weights that the answer was made with
   size_t evidence_tokens = 0;         // prompt tokens that moved the weights

@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "hone/base.h"
@@ -26,7 +27,26 @@ struct Chunk {
 
 struct Neighbour {
   int64_t chunk_id = 0;
-  double score = 0;  // BM25, larger is more similar
+  double score = 0;  // larger is more similar; what it is, Retrieval says
+};
+
+// How neighbours are found.
+enum class Retrieval {
+  bm25,     // by words; the score is BM25
+  vectors,  // by dense vectors; the score is a cosine
+  fused,    // both lists by their ranks; the score is fuse()'s
+};
+std::string_view name(Retrieval retrieval);  // "bm25", "vectors", "fused"
+
+// Reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): a chunk scores Σ over the lists that hold it of
+// 1 / (60 + its rank there), the first rank being 1. The `count` best; ties by id.
+std::vector<Neighbour> fuse(std::span<const std::vector<Neighbour>> lists, size_t count);
+
+// Who makes dense vectors: all that a store knows of it. Vectors under different names are never compared.
+struct Encoder {
+  std::string name;
+  size_t dimension = 0;
+  bool operator==(const Encoder&) const = default;
 };
 
 struct IndexOptions {
@@ -74,7 +94,7 @@ struct StoreIdentity {
   std::string base_hash;  // of the model's weights
 };
 
-// One directory. SQLite (WAL) is the truth; gradient rows are caches that may be deleted at any time.
+// One directory. SQLite (WAL) is the truth; dense vectors and gradient rows are caches that may be deleted at any time.
 // A chunk is stored once, however many files hold its text: it shows the first of them, and stays until the last is
 // gone. One writer and many readers, also across processes; killed at any moment it opens again and nothing committed
 // is lost. An object may be used by one thread at a time; open the directory again for another thread.
@@ -114,6 +134,24 @@ class Store {
   // The `count` most similar chunks to `text` by BM25 over its 48 most informative words (idf · (1 + ln count in the
   // text)), most similar first; ties by id. Empty if the store holds none of its words.
   std::vector<Neighbour> neighbours(std::string_view text, size_t count) const;
+
+  // Dense vectors: a cache in one file, a vector for the content of each chunk, all of one encoder. Vectors of a chunk
+  // that is removed and indexed again are found again until they are pruned.
+  // Drops the vectors of chunks that are gone, and whatever is damaged or of another encoder or model. Needs create().
+  // Throws Error{bad_input} for an encoder without name or dimension, Error{io}.
+  void prune_vectors(const Encoder& encoder);
+  // Chunks that have no vector of this encoder, ascending: all of them if the file is missing, damaged or another's.
+  std::vector<int64_t> chunks_without_vector(const Encoder& encoder) const;
+  // Keeps vectors [ids, dimension], of any length, for these chunks. Flushed to disk before it returns: a process
+  // killed later loses none of them, one killed meanwhile none of the earlier. Needs create(). Throws Error{bad_input}
+  // for rows of another shape or not finite and for vectors of another encoder beside those that are kept (prune
+  // first), Error{not_found} for an id that is not stored, Error{io}.
+  void keep_vectors(const Encoder& encoder, std::span<const int64_t> ids, ConstMatrixView vectors);
+  // The `count` chunks whose vectors have the largest cosine with `query` [dimension], after the mean of all stored
+  // vectors was subtracted from both; ties by id. Exact (no approximate index). Throws Error{not_found} if chunks have
+  // no vector, Error{corrupt} if the file is damaged, Error{bad_input} if another encoder or model made it; each says
+  // to run `hone index --vectors`. Error{bad_input} for a query of another length or not finite.
+  std::vector<Neighbour> nearest(const Encoder& encoder, std::span<const float> query, size_t count) const;
 
   // Small named values that live with the corpus (learned statistics). Writing needs create().
   void set_value(const std::string& name, std::span<const std::byte> value);

@@ -164,10 +164,10 @@ class Evaluator {
     Lesson lesson;
     {
       const Stopwatch stopwatch(seconds, "retrieve");
-      teacher.find_neighbours(model_->tokenizer().decode(published_setting ? window.continuation : window.prefix),
+      teacher.find_neighbours(published_setting ? window.continuation : window.prefix,
                               std::max({session.neighbours, session.context_neighbours,
                                         options_.run_published ? options_.published_neighbours : 0}),
-                              admits, {}, lesson);
+                              admits, {}, lesson, watch.cancel);
       teacher.plan(window.prefix.size(), lesson);
     }
     std::vector<Reading> readings;

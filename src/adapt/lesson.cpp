@@ -6,11 +6,12 @@
 
 namespace hone {
 
-void Teacher::find_neighbours(std::string_view text, size_t wanted, const std::function<bool(const Chunk&)>& admits,
-                              std::span<const int64_t> read_before, Lesson& lesson) const {
+void Teacher::find_neighbours(std::span<const Token> text, size_t wanted,
+                              const std::function<bool(const Chunk&)>& admits, std::span<const int64_t> read_before,
+                              Lesson& lesson, const CancelToken& cancel) const {
   if (!store || wanted == 0) return;
   const size_t candidates = admits ? wanted + 190 : wanted;
-  for (const Neighbour& neighbour : store->neighbours(text, candidates)) {
+  for (const Neighbour& neighbour : hone::find_neighbours(model, *store, options.retrieval, text, candidates, cancel)) {
     if (lesson.neighbours.size() == wanted) break;
     Chunk chunk = store->chunk(neighbour.chunk_id);
     if (admits && !admits(chunk)) continue;

@@ -26,11 +26,12 @@ struct Teacher {
   const CorpusStatistics& statistics;
   const SessionOptions& options;
 
-  // The `wanted` nearest neighbours of `text` that `admits` accepts (empty: all). The nearest are read as text, nearest
-  // last; but where the nearest of all is one of the chunks `read_before`, given in the order in which they were read,
-  // these keep their place while they are among the neighbours, so that what was read of them holds.
-  void find_neighbours(std::string_view text, size_t wanted, const std::function<bool(const Chunk&)>& admits,
-                       std::span<const int64_t> read_before, Lesson& lesson) const;
+  // The `wanted` nearest neighbours of `text`, found as options.retrieval says, that `admits` accepts (empty: all). The
+  // nearest are read as text, nearest last; but where the nearest of all is one of the chunks `read_before`, given in
+  // the order in which they were read, these keep their place while they are among the neighbours, so that what was
+  // read of them holds.
+  void find_neighbours(std::span<const Token> text, size_t wanted, const std::function<bool(const Chunk&)>& admits,
+                       std::span<const int64_t> read_before, Lesson& lesson, const CancelToken& cancel) const;
   // What there is to learn from: neighbours that were found, and a text of `prompt_tokens`.
   void plan(size_t prompt_tokens, Lesson& lesson) const;
   void learn_from_neighbours(Lesson& lesson, const Watch& watch) const;

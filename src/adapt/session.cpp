@@ -72,7 +72,7 @@ struct Session::Impl {
   Teacher teacher() const { return {*model, store, statistics, options}; }
   // What the tokens find in the store. `read_before`: chunks that an earlier lesson read as text.
   Lesson retrieve(std::span<const Token> tokens, size_t following, const std::function<bool(const Chunk&)>& admits,
-                  std::span<const int64_t> read_before, Report& report) const;
+                  std::span<const int64_t> read_before, Report& report, const Watch& watch) const;
   // The directions that these experts follow. `base` has read the tokens afterwards.
   void learn(std::span<const Token> tokens, const std::vector<Expert>& experts, Lesson& lesson, Reading& base,
              Report& report, const Watch& watch) const;
@@ -114,11 +114,11 @@ Session::~Session() = default;
 
 Lesson Session::Impl::retrieve(std::span<const Token> tokens, size_t following,
                                const std::function<bool(const Chunk&)>& admits, std::span<const int64_t> read_before,
-                               Report& report) const {
+                               Report& report, const Watch& watch) const {
   const Stopwatch stopwatch(report.seconds, "retrieve");
   Lesson lesson;
-  teacher().find_neighbours(model->tokenizer().decode(tokens), std::max(options.neighbours, options.context_neighbours),
-                            admits, read_before, lesson);
+  teacher().find_neighbours(tokens, std::max(options.neighbours, options.context_neighbours), admits, read_before,
+                            lesson, watch.cancel);
   teacher().plan(tokens.size(), lesson);
   if (tokens.size() + lesson.context.size() + following + 1 > static_cast<size_t>(model->config().context)) {
     lesson.context.clear();
@@ -150,6 +150,7 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
   auto ready = std::make_unique<Ready>();
   Report& report = ready->report;
   report.floor = options.floor;
+  report.retrieval = options.retrieval;
   report.base_hash = model->base_hash();
 
   // Each block is judged by experts that earlier blocks made. Experts of the same name carry their weight on.
@@ -172,7 +173,8 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
   for (size_t begin = first; begin < prompt.size() && judged > 0; begin += options.block_tokens) {
     watch.report("judge", begin, prompt.size());
     const size_t end = std::min(begin + options.block_tokens, prompt.size());
-    Lesson lesson = retrieve(prompt.first(begin), prompt.size() - begin + following, admits, read_before, report);
+    Lesson lesson =
+        retrieve(prompt.first(begin), prompt.size() - begin + following, admits, read_before, report, watch);
     read_before.clear();
     for (const size_t i : lesson.in_context) read_before.push_back(lesson.neighbours[i].id);
     const std::vector<Expert> experts = experts_of(lesson, options);
@@ -196,7 +198,7 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
   }
 
   Lesson& lesson = ready->lesson;
-  lesson = retrieve(prompt, following, admits, read_before, report);
+  lesson = retrieve(prompt, following, admits, read_before, report, watch);
   for (size_t i = 0; i < lesson.neighbours.size(); ++i)
     report.neighbours.push_back({lesson.neighbours[i].path, lesson.neighbours[i].ordinal, lesson.scores[i],
                                  std::ranges::find(lesson.in_context, i) != lesson.in_context.end()});

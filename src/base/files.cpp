@@ -49,6 +49,17 @@ size_t open_regular(const std::filesystem::path& path, int fd) {
   return static_cast<size_t>(info.st_size);
 }
 
+// False with errno where the system refuses.
+bool write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(fd, bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return false;
+    bytes.remove_prefix(static_cast<size_t>(put));
+  }
+  return true;
+}
+
 template <class Digest>
 std::string hex(const Digest& digest) {
   std::string text;
@@ -118,20 +129,21 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
   std::string temporary = path.string() + ".XXXXXX";
   const Descriptor fd(::mkostemp(temporary.data(), O_CLOEXEC));
   if (fd < 0) fail(path, "write beside");
-  size_t done = 0;
-  while (done < contents.size()) {
-    const ssize_t put = ::write(fd, contents.data() + done, contents.size() - done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) break;
-    done += static_cast<size_t>(put);
-  }
-  if (done < contents.size() || ::fchmod(fd, 0644) != 0 || ::fsync(fd) != 0 ||
+  if (!write_all(fd, contents) || ::fchmod(fd, 0644) != 0 || ::fsync(fd) != 0 ||
       ::rename(temporary.c_str(), path.c_str()) != 0) {
     const int reason = errno;
     ::unlink(temporary.c_str());
     errno = reason;
     fail(path, "write");
   }
+}
+
+void write_file_from(const std::filesystem::path& path, uint64_t offset, std::string_view contents) {
+  const Descriptor fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  const auto at = static_cast<off_t>(offset);
+  if (fd < 0 || ::ftruncate(fd, at) != 0 || ::lseek(fd, at, SEEK_SET) != at || !write_all(fd, contents) ||
+      ::fsync(fd) != 0)
+    fail(path, "write");
 }
 
 std::string content_hash(std::span<const std::byte> bytes) {

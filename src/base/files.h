@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -38,6 +39,10 @@ std::string read_file(const std::filesystem::path& path);
 // Writes beside `path`, flushes to disk, renames: afterwards the old file or the new one is there, never half of one.
 // Throws Error{io} naming the path (full disk, permissions); the old file is then untouched.
 void write_file_atomically(const std::filesystem::path& path, std::string_view contents);
+
+// Cuts the file at `offset`, writes `contents` there and flushes to disk. Throws Error{not_found, io} naming the path;
+// what stood before `offset` is then untouched.
+void write_file_from(const std::filesystem::path& path, uint64_t offset, std::string_view contents);
 
 // 32 lowercase hex digits of XXH3-128.
 std::string content_hash(std::span<const std::byte> bytes);

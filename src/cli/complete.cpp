@@ -51,6 +51,7 @@ nlohmann::json completion_json(const Completion& completion) {
           {"tokens_per_second", completion.tokens_per_second},
           {"hone",
            {{"protocol", report.protocol},
+            {"retrieval", name(report.retrieval)},
             {"neighbours", neighbours},
             {"experts", experts},
             {"evidence_tokens", report.evidence_tokens},
@@ -69,7 +70,8 @@ void print_report(const Completion& completion) {
   fmt::print(stderr, "\n--- what was decided\n");
   if (!report.note.empty()) fmt::print(stderr, "{}\n", report.note);
   for (const auto& [path, ordinal, score, in_context] : report.neighbours)
-    fmt::print(stderr, "neighbour {:7.2f}  {} #{}{}\n", score, path, ordinal, in_context ? "  (read as context)" : "");
+    fmt::print(stderr, "neighbour {:>7}  {} #{}{}\n", score_text(report.retrieval, score), path, ordinal,
+               in_context ? "  (read as context)" : "");
   for (const auto& [name, prior, weight] : report.experts)
     fmt::print(stderr, "weight {:.3f} (prior {:.3f})  {}\n", weight, prior, name);
   if (report.evidence_tokens > 0)

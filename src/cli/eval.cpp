@@ -63,6 +63,7 @@ nlohmann::json as_json(const Arguments& arguments, const Model& model, const Eva
           {"prefix", options.prefix},
           {"continuation", options.continuation},
           {"precision", arguments.model.precision},
+          {"retrieval", name(options.session.retrieval)},
           {"tables", tables},
           {"skipped", evaluation.skipped},
           {"peak_rss_mb", peak_rss_mb()},
@@ -93,6 +94,8 @@ void print_table(const EvaluationTable& table, size_t windows) {
 void print_text(const Arguments& arguments, const Model& model, const Evaluation& evaluation) {
   fmt::print("{}, {}, protocol {}: {} windows, {} tokens scored\n", model.name(), arguments.model.precision,
              evaluation.protocol, evaluation.windows, evaluation.tokens);
+  if (arguments.options.session.retrieval != Retrieval::bm25)
+    fmt::print("neighbours are found by retrieval {}\n", name(arguments.options.session.retrieval));
   for (const std::string& reason : evaluation.skipped) fmt::print("skipped {}\n", reason);
   for (const EvaluationTable& table : evaluation.tables) print_table(table, evaluation.windows);
   fmt::print("\n");

@@ -21,12 +21,13 @@ struct Arguments {
   IndexOptions options;
   LearnOptions learn;
   bool relearn = false;
+  bool vectors = false;
   bool gradients = false;
   bool json = false;
   bool quiet = false;
 };
 
-nlohmann::json as_json(const Store& store, const IndexReport& report, size_t computed) {
+nlohmann::json as_json(const Store& store, const IndexReport& report, size_t vectors, size_t gradients) {
   nlohmann::json skipped = nlohmann::json::array();
   for (const auto& [path, reason] : report.skipped) skipped.push_back({{"path", path}, {"reason", reason}});
   return {{"store", store.directory().string()},
@@ -39,7 +40,8 @@ nlohmann::json as_json(const Store& store, const IndexReport& report, size_t com
           {"chunks_added", report.chunks_added},
           {"chunks_duplicate", report.chunks_duplicate},
           {"chunks", report.chunks_total},
-          {"gradients_computed", computed},
+          {"vectors_computed", vectors},
+          {"gradients_computed", gradients},
           {"skipped", skipped}};
 }
 
@@ -70,7 +72,7 @@ void run(const Arguments& arguments) {
   require_room_for_chunks(*model, arguments.options.chunk_tokens);
   Store store = Store::create(arguments.store, {model->name(), model->base_hash()});
   IndexReport report;
-  size_t computed = 0;
+  size_t vectors = 0, gradients = 0;
   {
     const Watch watch = terminal_watch(arguments.quiet);
     report = store.index(arguments.paths, model->tokenizer(), arguments.options, watch);
@@ -79,11 +81,12 @@ void run(const Arguments& arguments) {
       statistics = learn_statistics(*model, store, arguments.learn, watch);
     else
       statistics = load_statistics(*model, store, arguments.learn.first_layer);
+    if (arguments.vectors) vectors = store_vectors(*model, store, watch);
     if (arguments.gradients)
-      computed = store_gradients(*model, store, statistics, arguments.learn.gradient_budget, watch);
+      gradients = store_gradients(*model, store, statistics, arguments.learn.gradient_budget, watch);
   }
   if (arguments.json)
-    print_json(as_json(store, report, computed));
+    print_json(as_json(store, report, vectors, gradients));
   else if (!arguments.quiet)
     print_text(store, report);
 }
@@ -101,6 +104,7 @@ void add_index(CLI::App& program) {
   command->add_option("--first-layer", arguments->learn.first_layer, "Lowest layer that adapts (default: top quarter)")
       ->check(CLI::NonNegativeNumber);
   command->add_flag("--relearn", arguments->relearn, "Learn preconditioner and step sizes again");
+  command->add_flag("--vectors", arguments->vectors, "Compute the dense vectors of all chunks now");
   command->add_flag("--gradients", arguments->gradients, "Compute the gradient rows of all chunks now");
   add_gradient_budget(*command, arguments->learn.gradient_budget);
   command->add_flag("--json", arguments->json, "Print one JSON object");

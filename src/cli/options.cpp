@@ -43,6 +43,24 @@ void add_gradient_budget(CLI::App& command, uint64_t& budget) {
       ->transform(CLI::AsSizeValue(false));
 }
 
+void add_retrieval(CLI::App& command, Retrieval& retrieval) {
+  command
+      .add_option_function<std::string>(
+          "--retrieval",
+          [&retrieval](const std::string& wanted) {
+            for (const Retrieval one : {Retrieval::bm25, Retrieval::vectors, Retrieval::fused})
+              if (name(one) == wanted) retrieval = one;
+          },
+          "Neighbours by words (bm25, the default), by dense vectors (vectors; `hone index --vectors` makes them) or "
+          "by "
+          "both (fused)")
+      ->check(CLI::IsMember({"bm25", "vectors", "fused"}));
+}
+
+std::string score_text(Retrieval retrieval, double score) {
+  return fmt::format("{:.{}f}", score, retrieval == Retrieval::bm25 ? 2 : retrieval == Retrieval::vectors ? 3 : 4);
+}
+
 void print_json(const nlohmann::json& object) {
   fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "hone/model.h"
+#include "hone/store.h"
 
 namespace hone::cli {
 
@@ -38,6 +39,11 @@ auto read_model(const Read& read) {
 
 // --gradient-budget BYTES, with KiB, MiB, GiB.
 void add_gradient_budget(CLI::App& command, uint64_t& budget);
+
+// --retrieval bm25|vectors|fused.
+void add_retrieval(CLI::App& command, Retrieval& retrieval);
+// A neighbour's score with the digits that tell neighbours apart.
+std::string score_text(Retrieval retrieval, double score);
 
 // One object on one line on stdout. Text that is not UTF-8 is replaced character by character.
 void print_json(const nlohmann::json& object);

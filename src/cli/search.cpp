@@ -6,7 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "hone/store.h"
+#include "hone/adapt.h"
 
 namespace hone::cli {
 namespace {
@@ -17,6 +17,8 @@ constexpr size_t kBytesShown = 110;
 struct Arguments {
   std::filesystem::path store;
   std::string text;
+  std::string model;
+  Retrieval retrieval = Retrieval::bm25;
   size_t count = 10;
   bool json = false;
 };
@@ -45,10 +47,22 @@ void print_start(std::string_view text) {
   }
 }
 
+std::vector<Neighbour> search(const Arguments& arguments, const Store& store) {
+  if (arguments.retrieval == Retrieval::bm25) return store.neighbours(arguments.text, arguments.count);
+  if (arguments.model.empty())
+    throw Error(ErrorCode::bad_input, fmt::format("--retrieval {} reads the text with the model that the store was "
+                                                  "built with, {}; give its file with --model",
+                                                  name(arguments.retrieval), store.identity().model_name));
+  const auto model = read_model([&] { return Model::open(arguments.model); });
+  const Store checked = Store::open(arguments.store, {model->name(), model->base_hash()});
+  return find_neighbours(*model, checked, arguments.retrieval, model->tokenizer().encode(arguments.text),
+                         arguments.count);
+}
+
 void run(const Arguments& arguments) {
   const Store store = Store::open(arguments.store);
   nlohmann::json found = nlohmann::json::array();
-  const std::vector<Neighbour> neighbours = store.neighbours(arguments.text, arguments.count);
+  const std::vector<Neighbour> neighbours = search(arguments, store);
   if (neighbours.empty()) fmt::print(stderr, "'{}' holds none of these words\n", arguments.store.string());
   for (const auto& [id, score] : neighbours) {
     const Chunk chunk = store.chunk(id);
@@ -60,11 +74,13 @@ void run(const Arguments& arguments) {
                        {"hash", chunk.hash},
                        {"text", chunk.text}});
     } else {
-      fmt::print("{:.2f}  {}  #{}\n", score, chunk.path, chunk.ordinal);
+      fmt::print("{}  {}  #{}\n", score_text(arguments.retrieval, score), chunk.path, chunk.ordinal);
       print_start(chunk.text);
     }
   }
-  if (arguments.json) print_json({{"store", store.directory().string()}, {"neighbours", found}});
+  if (arguments.json)
+    print_json(
+        {{"store", store.directory().string()}, {"retrieval", name(arguments.retrieval)}, {"neighbours", found}});
 }
 
 }  // namespace
@@ -77,6 +93,8 @@ void add_search(CLI::App& program) {
   command->add_option("-k,--neighbours", arguments->count, "How many to show")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  add_retrieval(*command, arguments->retrieval);
+  command->add_option("--model", arguments->model, "The model that the store was built with, for vectors and fused");
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->callback([arguments] { run(*arguments); });
 }

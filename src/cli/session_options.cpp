@@ -6,6 +6,7 @@ void add_session_options(CLI::App& command, SessionOptions& options) {
   command.add_option("--neighbours", options.neighbours, "Neighbours whose gradients teach")->capture_default_str();
   command.add_option("--context-neighbours", options.context_neighbours, "Neighbours read as text; 0: none")
       ->capture_default_str();
+  add_retrieval(command, options.retrieval);
   command.add_option("--neighbour-steps", options.neighbour_steps, "Step sizes along the neighbours' gradient")
       ->delimiter(',')
       ->capture_default_str();

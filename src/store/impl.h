@@ -2,11 +2,14 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 #include "hone/store.h"
 #include "store/database.h"
+#include "store/dense_index.h"
 
 namespace hone {
 
@@ -31,6 +34,20 @@ struct WordCounts {
   std::unordered_map<std::string, int64_t> chunks_with;
 };
 
+// Dense vectors, remembered until the store or their file changes.
+struct LoadedVectors {
+  int64_t version = -1;  // of the database, as `PRAGMA data_version` counts it
+  std::string file;      // which file it was: inode, size and time
+  Encoder encoder;
+  std::optional<store::DenseIndex> index;
+};
+
+// Where the next vectors go, once the file was read. Nobody else writes while the lock is held.
+struct VectorsEnd {
+  Encoder encoder;
+  uint64_t bytes = 0;
+};
+
 struct Store::Impl {
   Impl(std::filesystem::path where, store::Database::Access access);
 
@@ -39,6 +56,11 @@ struct Store::Impl {
   store::Database database;
   StoreIdentity identity;
   WordCounts counts;
+  LoadedVectors loaded_vectors;
+  std::optional<VectorsEnd> vectors_end;
+
+  // Throws Error{bad_input} if the store is open for reading; `purpose`: "to index".
+  void require_writable(std::string_view purpose) const;
 };
 
 }  // namespace hone

@@ -264,13 +264,12 @@ std::string nothing_indexed(const std::vector<fs::path>& paths, const IndexRepor
 
 IndexReport Store::index(const std::vector<fs::path>& paths, const Tokenizer& tokenizer, const IndexOptions& options,
                          const Watch& watch) {
-  if (!impl_->lock.held())
-    throw Error(ErrorCode::bad_input, fmt::format("store '{}' is open for reading; open it with Store::create to index",
-                                                  impl_->directory.string()));
+  impl_->require_writable("to index");
   if (options.chunk_tokens < store::kMinChunkTokens)
     throw Error(ErrorCode::bad_input, fmt::format("a chunk of {} tokens is too short; use {} or more",
                                                   options.chunk_tokens, store::kMinChunkTokens));
   impl_->counts.version = -1;
+  impl_->loaded_vectors.version = -1;
   const store::Walk walk = store::walk(paths, watch.cancel);
   IndexReport report;
   report.skipped = walk.skipped;

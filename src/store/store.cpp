@@ -14,6 +14,7 @@
 #include "store/impl.h"
 #include "store/rows.h"
 #include "store/schema.h"
+#include "store/vectors.h"
 
 namespace hone {
 namespace {
@@ -28,8 +29,13 @@ constexpr const char* kIgnore = ".ignore";
 
 // Keeps `hone index DOCUMENTS -o DOCUMENTS` from writing into somebody's folder.
 void require_store_or_empty(const fs::path& directory) {
-  const std::set<std::string> own = {
-      kDatabase, std::string(kDatabase) + "-wal", std::string(kDatabase) + "-shm", kLock, kIgnore, store::kRowsFolder};
+  const std::set<std::string> own = {kDatabase,
+                                     std::string(kDatabase) + "-wal",
+                                     std::string(kDatabase) + "-shm",
+                                     kLock,
+                                     kIgnore,
+                                     store::kRowsFolder,
+                                     store::vectors_name};
   std::error_code error;
   if (fs::exists(directory / kDatabase, error)) return;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
@@ -89,6 +95,12 @@ Store::Impl::Impl(fs::path where, Database::Access access)
     : directory(std::move(where)),
       lock(access == Database::Access::write ? WriterLock(directory / kLock, directory.string()) : WriterLock()),
       database(directory / kDatabase, access, directory.string()) {}
+
+void Store::Impl::require_writable(std::string_view purpose) const {
+  if (!lock.held())
+    throw Error(ErrorCode::bad_input, fmt::format("store '{}' is open for reading; open it with Store::create {}",
+                                                  directory.string(), purpose));
+}
 
 Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Store::Store(Store&&) noexcept = default;
@@ -165,9 +177,7 @@ std::optional<Chunk> Store::successor(int64_t id) const {
 }
 
 void Store::set_value(const std::string& name, std::span<const std::byte> value) {
-  if (!impl_->lock.held())
-    throw Error(ErrorCode::bad_input, fmt::format("store '{}' is open for reading; open it with Store::create to write",
-                                                  impl_->directory.string()));
+  impl_->require_writable("to write");
   impl_->database.prepare("INSERT OR REPLACE INTO value (name, bytes, hash) VALUES (?1, ?2, ?3)")
       .bind(1, name)
       .bind(2, value)
