@@ -72,7 +72,7 @@ class Vectors : public testing::Test {
     return store;
   }
 
-  TemporaryFolder scratch;
+  TemporaryFolder scratch{memory_directory()};
   WordTokenizer tokenizer;
 };
 
@@ -96,7 +96,7 @@ TEST_F(Vectors, NearestAreThoseOfBruteForce) {
 }
 
 TEST_F(Vectors, TiesAreInTheOrderOfIds) {
-  Store store = indexed(64);
+  Store store = indexed(240);
   std::vector<int64_t> ids = store.chunk_ids();
   // Four directions that sum to 0, of any length, kept in reverse.
   std::ranges::reverse(ids);
@@ -113,14 +113,14 @@ TEST_F(Vectors, TiesAreInTheOrderOfIds) {
   for (const int64_t kind : {0, 2, 3, 1})  // cosine 1, then 0, then −1
     for (const int64_t id : ids)
       if (id % 4 == kind) expected.push_back(id);
-  std::sort(expected.begin() + 16, expected.begin() + 48);
+  std::sort(expected.begin() + 60, expected.begin() + 180);
   for (size_t count = 1; count <= ids.size(); ++count) {
     std::vector<int64_t> found;
     for (const Neighbour& neighbour : store.nearest(encoder, query, count)) found.push_back(neighbour.chunk_id);
     EXPECT_EQ(found, std::vector<int64_t>(expected.begin(), expected.begin() + static_cast<ptrdiff_t>(count)));
   }
   EXPECT_EQ(store.nearest(encoder, query, 1).at(0).score, 1);
-  EXPECT_EQ(store.nearest(encoder, query, 64).back().score, -1);
+  EXPECT_EQ(store.nearest(encoder, query, 240).back().score, -1);
 }
 
 TEST_F(Vectors, OneChunkIsItsOwnMean) {
@@ -401,7 +401,7 @@ TEST_F(Vectors, KilledWriterLosesNoCommit) {
 }
 
 TEST_F(Vectors, FullDiskKeepsEarlierCommits) {
-  const SmallDisk disk(place(), "2m");
+  const SmallDisk disk(place(), "8m");
   HONE_NEED_DISK(disk);
   Store store = indexed(40);
   const std::vector<int64_t> ids = store.chunk_ids();
