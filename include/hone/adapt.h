@@ -61,10 +61,8 @@ class Adam {
 
 // --- Finding neighbours ---
 
-// Dense vectors from the model's own hidden states: the residual stream after a middle layer (four fifths of them),
-// each token's brought to length 1, the mean over all tokens but the first that is read, on which attention rests
-// whatever it says (BOS where texts start with it). Base models' middle layers tell texts apart better than the last,
-// which is about the next token.
+// Dense vectors from the model's own hidden states: the residual stream after four fifths of the layers, each token's
+// brought to length 1, the mean over all tokens but the first that is read (BOS where texts start with it).
 Encoder encoder_of(const Model& model);
 // [width], of at most the last config().context tokens; a text of one token stands for itself, one of none for 0. BOS
 // is not included in `tokens`. Throws Error{bad_input} for an id outside the vocabulary, Error{cancelled}.
