@@ -107,6 +107,33 @@ struct Sequence {
   const Adapter* adapter = nullptr;  // nullptr: the base
   float step = 1;                    // scales the adapter
   KvCache* cache = nullptr;
+  // A shared prefix: the first `shared` tokens are also those of sequence `prefix` of the same batch, an earlier one
+  // with the same adapter and step, and their activations are computed there, once. That sequence may share its own
+  // first tokens with another. Not together with a cache. A sequence that shares all of its tokens costs no forward
+  // pass: a second output of the same text.
+  size_t prefix = 0;
+  size_t shared = 0;
+};
+
+// Lets every sequence without a cache share its longest prefix with an earlier one of the same adapter and step.
+// Results do not change, to the last bit of the forward pass.
+void share_prefixes(std::span<Sequence> batch);
+
+// Where a packed batch has its rows. An activation row belongs to a token of the sequence that computes it. A gradient
+// row belongs to a token of a sequence, shared or not: each sequence's loss has a gradient of its own.
+struct BatchRows {
+  BatchRows() = default;
+  // Throws Error{bad_input} for a shared prefix that is not one, naming the sequence.
+  explicit BatchRows(std::span<const Sequence> batch);
+
+  std::vector<size_t> start;           // [B + 1] sequence b computes activation rows [start[b], start[b+1]), P in all
+  std::vector<size_t> gradient_start;  // [B + 1] its gradient rows are [gradient_start[b], gradient_start[b+1]), Q
+  std::vector<size_t> activation;      // [Q] the activation row of each gradient row
+
+  bool sharing() const { return start.back() != gradient_start.back(); }
+  // Of the last token of sequence b, which has at least one.
+  size_t last_gradient_row(size_t b) const { return gradient_start[b + 1] - 1; }
+  size_t last_activation_row(size_t b) const { return activation[last_gradient_row(b)]; }
 };
 
 // Activations that a backward pass needs: of layers [first_layer, L) for one batch. Filled by Model::forward.
@@ -129,11 +156,14 @@ class Tape {
   };
   std::vector<Layer> layers_;
   std::vector<Sequence> sequences_;
+  BatchRows rows_;
   int first_layer_ = 0;
 };
 
 // What a backward pass offers for one linear layer: gradients of the loss w.r.t. its outputs, beside its inputs.
-// The layer's weight gradient is Σ_q output_gradients[q]ᵀ inputs[input_row(q)].
+// The layer's weight gradient is Σ_q output_gradients[q]ᵀ inputs[input_row(q)]. With shared prefixes one input serves
+// several gradient rows. v, k and q of a layer have the same inputs, and so have up and gate; they come one after the
+// other.
 struct LinearGradient {
   MatrixId id;
   ConstMatrixView inputs;                  // [P, in]
@@ -201,13 +231,14 @@ class Model {
   // BOS if the file says that texts start with it, then the tokens of `text`.
   std::vector<Token> encode(std::string_view text, bool special = false) const;
 
-  // Packed ragged batch: the rows of all sequences one after the other, P rows in all. A row's result does not depend,
-  // to the last bit, on what else is in the batch, nor on how a sequence is cut into calls by a cache.
-  // Token embeddings [P, D]. Throws Error{bad_input} for an id outside the vocabulary.
+  // Packed ragged batch: the rows of all sequences one after the other, P rows in all, tokens of a shared prefix left
+  // out. A row's result does not depend, to the last bit, on what else is in the batch, nor on how a sequence is cut
+  // into calls by a cache, nor on what it shares.
+  // Token embeddings [P, D]. Throws Error{bad_input} for an id outside the vocabulary or a wrong shared prefix.
   Matrix embed(std::span<const Sequence> batch) const;
   // The residual stream `x` [P, D] through layers [first, last). With a tape (no caches then) activations are kept for
   // backward. Adapters with additions below `first` are not seen. Throws Error{bad_input} if a sequence exceeds
-  // config().context, Error{cancelled}.
+  // config().context or its shared prefix is wrong (see BatchRows), Error{cancelled}.
   Matrix forward(std::span<const Sequence> batch, int first, int last, Matrix x, Tape* tape = nullptr,
                  const CancelToken& cancel = {}) const;
   // All layers: forward(batch, 0, L, embed(batch)).
@@ -223,8 +254,10 @@ class Model {
   // ∂/∂hidden [R, D] of any readout, given its gradient w.r.t. the logits [R, V].
   Matrix head_backward(ConstMatrixView hidden, ConstMatrixView d_logits) const;
 
-  // Walks the tape from the top, with d_hidden [P, D] = ∂loss/∂(last layer's output), and offers every linear layer to
-  // every sink. Nothing is computed below the tape's first layer. Throws Error{cancelled}.
+  // Walks the tape from the top, with d_hidden [Q, D] = ∂loss/∂(last layer's output), and offers every linear layer to
+  // every sink. Row q belongs to gradient row q of BatchRows; without shared prefixes Q = P and the rows are those of
+  // the forward pass. Nothing is computed below the tape's first layer. A tape can be walked several times: for several
+  // outputs of one forward pass, one d_hidden each. Throws Error{cancelled}.
   void backward(const Tape& tape, Matrix d_hidden, std::span<GradientSink* const> sinks,
                 const CancelToken& cancel = {}) const;
 

@@ -22,7 +22,7 @@ void rms_norm_backward(ConstMatrixView x, std::span<const float> weight, float e
 
 // y = activation(gate) · up, all [P, F].
 void gate(Activation activation, ConstMatrixView gate, ConstMatrixView up, MatrixView y);
-// d_gate and d_up [P, F] from dy. d_gate may be gate, d_up may be up.
+// d_gate and d_up [P, F] from dy. d_gate may be gate or dy, d_up may be up.
 void gate_backward(Activation activation, ConstMatrixView gate, ConstMatrixView up, ConstMatrixView dy,
                    MatrixView d_gate, MatrixView d_up);
 

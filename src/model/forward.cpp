@@ -1,6 +1,7 @@
 // The forward pass of the layers.
 #include <fmt/format.h>
 
+#include "model/gathered_rows.h"
 #include "model/model_impl.h"
 
 namespace hone {
@@ -15,23 +16,36 @@ void append(std::vector<float>& cached, const float* values, size_t count) {
   cached.insert(cached.end(), values, values + count);
 }
 
-// Appends this call's keys and values to the caches and says where each sequence finds all of its own.
-std::vector<AttentionSequence> attention_sequences(std::span<const Sequence> batch, const PackedBatch& packed,
-                                                   const std::vector<std::vector<float>*>& cached_keys,
-                                                   const std::vector<std::vector<float>*>& cached_values,
-                                                   const Matrix& k, const Matrix& v) {
-  std::vector<AttentionSequence> sequences(batch.size());
+// Where each sequence of a layer finds all of its keys and values.
+struct AttentionInputs {
+  std::vector<AttentionSequence> sequences;
+  std::vector<Matrix> gathered;  // keys and values of the sequences that share a prefix
+};
+
+// Appends this call's keys and values to the caches.
+AttentionInputs attention_inputs(std::span<const Sequence> batch, const BatchRows& batch_rows,
+                                 const PackedBatch& packed, const std::vector<std::vector<float>*>& cached_keys,
+                                 const std::vector<std::vector<float>*>& cached_values, const Matrix& k,
+                                 const Matrix& v) {
+  AttentionInputs inputs;
+  inputs.sequences.resize(batch.size());
   for (size_t b = 0; b < batch.size(); ++b) {
+    AttentionSequence& sequence = inputs.sequences[b];
     const size_t first = packed.start[b], rows = packed.start[b + 1] - first;
-    sequences[b] = {first, rows, rows > 0 ? packed.positions[first] : 0, k.data() + first * k.cols(),
-                    v.data() + first * v.cols()};
-    if (!cached_keys[b]) continue;
-    append(*cached_keys[b], sequences[b].keys, rows * k.cols());
-    append(*cached_values[b], sequences[b].values, rows * v.cols());
-    sequences[b].keys = cached_keys[b]->data();
-    sequences[b].values = cached_values[b]->data();
+    sequence = {first, rows, rows > 0 ? packed.positions[first] : 0, k.data() + first * k.cols(),
+                v.data() + first * v.cols()};
+    if (cached_keys[b]) {
+      append(*cached_keys[b], sequence.keys, rows * k.cols());
+      append(*cached_values[b], sequence.values, rows * v.cols());
+      sequence.keys = cached_keys[b]->data();
+      sequence.values = cached_values[b]->data();
+    } else if (batch[b].shared > 0 && rows > 0) {
+      const auto all = std::span(batch_rows.activation).subspan(batch_rows.gradient_start[b], batch[b].tokens.size());
+      sequence.keys = inputs.gathered.emplace_back(gather_rows(k, all)).data();
+      sequence.values = inputs.gathered.emplace_back(gather_rows(v, all)).data();
+    }
   }
-  return sequences;
+  return inputs;
 }
 
 }  // namespace
@@ -44,6 +58,7 @@ Matrix Model::forward(std::span<const Sequence> batch, int first, int last, Matr
                       const CancelToken& cancel) const {
   const Architecture& a = impl_->architecture;
   const ModelConfig& c = a.config;
+  const BatchRows batch_rows(batch);
   const PackedBatch packed(batch, static_cast<size_t>(c.context));
   const size_t rows = packed.rows(), head_dim = static_cast<size_t>(c.head_dim);
   const size_t q_width = static_cast<size_t>(c.heads) * head_dim, kv_width = static_cast<size_t>(c.kv_heads) * head_dim;
@@ -59,6 +74,7 @@ Matrix Model::forward(std::span<const Sequence> batch, int first, int last, Matr
   if (tape) {
     tape->first_layer_ = first;
     tape->sequences_.assign(batch.begin(), batch.end());
+    tape->rows_ = batch_rows;
     tape->layers_.clear();
     tape->layers_.resize(static_cast<size_t>(last - first));
   }
@@ -103,10 +119,10 @@ Matrix Model::forward(std::span<const Sequence> batch, int first, int last, Matr
         keys[b] = &layer.keys;
         values[b] = &layer.values;
       }
-    const auto sequences = attention_sequences(batch, packed, keys, values, k, v);
+    const AttentionInputs inputs = attention_inputs(batch, batch_rows, packed, keys, values, k, v);
     Matrix attended = Matrix::uninitialized(rows, q_width);
     Matrix normalizer = kept ? Matrix::uninitialized(rows, static_cast<size_t>(c.heads)) : Matrix();
-    attention(impl_->attention_shape(l), sequences, q, attended, normalizer);
+    attention(impl_->attention_shape(l), inputs.sequences, q, attended, normalizer);
     if (kept) kept->v = std::move(v);
 
     LinearInput attended_input(attended.view());

@@ -72,12 +72,10 @@ std::vector<Token> Model::encode(std::string_view text, bool special) const {
 Matrix Model::embed(std::span<const Sequence> batch) const {
   const GgufTensor& table = *impl_->embedding;
   const size_t row_bytes = table.bytes.size() / table.rows();
-  size_t rows = 0;
-  for (const Sequence& sequence : batch) rows += sequence.tokens.size();
-  Matrix x = Matrix::uninitialized(rows, table.cols());
+  Matrix x = Matrix::uninitialized(BatchRows(batch).start.back(), table.cols());
   size_t row = 0;
   for (const Sequence& sequence : batch)
-    for (const Token token : sequence.tokens) {
+    for (const Token token : sequence.tokens.subspan(sequence.shared)) {
       if (token < 0 || static_cast<size_t>(token) >= table.rows())
         throw Error(ErrorCode::bad_input, fmt::format("token {} is outside the vocabulary of {}", token, table.rows()));
       dequantize(table.type, table.bytes.subspan(static_cast<size_t>(token) * row_bytes, row_bytes), x.row(row));

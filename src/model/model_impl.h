@@ -36,7 +36,8 @@ struct AdapterRun {
 };
 
 struct PackedBatch {
-  // Throws Error{bad_input} if a sequence is longer than `context` together with its cache.
+  // The activation rows: tokens of shared prefixes are left out. Throws Error{bad_input} if a sequence is longer than
+  // `context` together with its cache.
   PackedBatch(std::span<const Sequence> batch, size_t context);
 
   std::vector<size_t> start;      // [B + 1] first row of each sequence

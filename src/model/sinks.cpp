@@ -1,29 +1,10 @@
 #include <vector>
 
 #include "hone/model.h"
+#include "model/gathered_rows.h"
 #include "model/gemm.h"
 
 namespace hone {
-namespace {
-
-// The activation rows that belong to the gradient rows: a view where they are the same, else a gathered copy.
-class MatchedInputs {
- public:
-  explicit MatchedInputs(const LinearGradient& gradient) : view_(gradient.inputs) {
-    if (gradient.input_rows.empty()) return;
-    gathered_ = Matrix::uninitialized(gradient.input_rows.size(), gradient.inputs.cols);
-    for (size_t q = 0; q < gradient.input_rows.size(); ++q)
-      std::ranges::copy(gradient.inputs.row(gradient.input_rows[q]), gathered_.row(q).begin());
-    view_ = gathered_;
-  }
-  ConstMatrixView view() const { return view_; }
-
- private:
-  Matrix gathered_;
-  ConstMatrixView view_;
-};
-
-}  // namespace
 
 LoraSink::LoraSink(const Adapter& adapter) : adapter_(adapter) {}
 
@@ -33,7 +14,7 @@ void LoraSink::accept(const LinearGradient& gradient) {
   const auto pair = adapter_.low_rank.find(gradient.id);
   if (pair == adapter_.low_rank.end()) return;
   const auto& [a, b] = pair->second;
-  const MatchedInputs inputs(gradient);
+  const GatheredRows inputs(gradient.inputs, gradient.input_rows);
   const ConstMatrixView x = inputs.view(), dy = gradient.output_gradients;
   auto [at, fresh] = gradients_.try_emplace(gradient.id);
   if (fresh) at->second = {Matrix(a.rows(), a.cols()), Matrix(b.rows(), b.cols())};
@@ -48,7 +29,7 @@ void LoraSink::accept(const LinearGradient& gradient) {
 }
 
 void WeightGradientSink::accept(const LinearGradient& gradient) {
-  const MatchedInputs inputs(gradient);
+  const GatheredRows inputs(gradient.inputs, gradient.input_rows);
   const ConstMatrixView x = inputs.view(), dy = gradient.output_gradients;
   auto [at, fresh] = gradients_.try_emplace(gradient.id);
   if (fresh) at->second = Matrix::uninitialized(dy.cols, x.cols);
