@@ -246,6 +246,9 @@ class Model {
 
   // Logits [R, V] of rows of the last layer's output [R, D].
   Matrix logits(ConstMatrixView hidden) const;
+  // Logits [R, tokens] of some tokens only: what the above holds in their columns, at the cost of these columns. Throws
+  // Error{bad_input} for a token outside the vocabulary.
+  Matrix logits(ConstMatrixView hidden, std::span<const Token> tokens) const;
   // −log p(targets[r]) for each row, natural logarithm; logits are never held for more than a few rows.
   std::vector<float> losses(ConstMatrixView hidden, std::span<const Token> targets) const;
   // The same, and ∂/∂hidden of Σ_r weights[r] · loss_r, written to d_hidden [R, D].
@@ -253,6 +256,8 @@ class Model {
                                           std::span<const float> weights, MatrixView d_hidden) const;
   // ∂/∂hidden [R, D] of any readout, given its gradient w.r.t. the logits [R, V].
   Matrix head_backward(ConstMatrixView hidden, ConstMatrixView d_logits) const;
+  // The same for a readout that depends on the logits of `tokens` only, d_logits [R, tokens].
+  Matrix head_backward(ConstMatrixView hidden, ConstMatrixView d_logits, std::span<const Token> tokens) const;
 
   // Walks the tape from the top, with d_hidden [Q, D] = ∂loss/∂(last layer's output), and offers every linear layer to
   // every sink. Row q belongs to gradient row q of BatchRows; without shared prefixes Q = P and the rows are those of
