@@ -132,6 +132,75 @@ def sketches(gradients):
     return np.stack(rows)
 
 
+def leave_one_out(examples, query):
+    """The query prompt, then each example's prompt without that example; an example is (input, label), lists of tokens."""
+    def prompt(shown, end):
+        return [token for given, label in shown for token in given + label] + end
+
+    return [prompt(examples, query)] + [prompt(examples[:i] + examples[i + 1:], given)
+                                        for i, (given, _) in enumerate(examples)]
+
+
+def tiny_prompts():
+    """Five examples and a query, of unequal lengths; every tiny vocabulary has the first 256 tokens."""
+    tokens = (generator.bits(8, 40) % np.uint64(256)).astype(int).tolist()
+    examples = [(tokens[7 * i:7 * i + 2 + i], tokens[7 * i + 6:7 * i + 7]) for i in range(5)]
+    return leave_one_out(examples, tokens[36:39])
+
+
+def digit_prompts(digits, arrow, newline):
+    """Ten pairs like "3->5" of one shift, two of them wrong, and a query of the same shift."""
+    inputs, shift = (3, 7, 0, 9, 4, 4, 1, 8, 6, 2), 2
+    labels = [(x + shift) % 10 for x in inputs]
+    labels[2], labels[7] = 9, 5
+    examples = [([digits[x], arrow], [digits[y], newline]) for x, y in zip(inputs, labels)]
+    return leave_one_out(examples, [digits[5], arrow])
+
+
+def block_gradients(model, layer, gradients):
+    """A layer's gradients, by GGUF kind, as its blocks: v by key/value heads, o by heads, in the order of NAMES."""
+    for kind, name in zip(KINDS, NAMES):
+        gradient = gradients[kind]
+        if name == "v":
+            yield from gradient.split(model.head_dim, dim=0)
+        elif name == "o":
+            yield from gradient.split(model.head_dim, dim=1)
+        else:
+            yield gradient
+
+
+def write_grams(model_path, prompts, labels, label_values, path, layers_at_a_time=6):
+    """Inner products of all prompts' gradients of Σ_j label_values[j] softmax(label logits)_j, for each block.
+
+    Row b holds block b's upper triangle, row by row; blocks in the order of layers and, within one, of NAMES and heads.
+    """
+    model = Transformer(gguf.Reader(model_path), torch.float64)
+    scale = torch.tensor(label_values, dtype=torch.float64)
+    upper = torch.triu_indices(len(prompts), len(prompts))
+    rows = []
+    for first in range(0, model.layers, layers_at_a_time):
+        keys = [(layer, kind) for layer in range(first, min(first + layers_at_a_time, model.layers)) for kind in KINDS]
+        weights = [model.weights[f"blk.{layer}.{kind}.weight"].requires_grad_() for layer, kind in keys]
+        outputs, gradients = [], []
+        for prompt in prompts:
+            logits = model.logits(model.hidden(torch.tensor(prompt))[-1:])[0, labels]
+            output = logits.softmax(-1) @ scale
+            gradients.append(dict(zip(keys, torch.autograd.grad(output, weights))))
+            outputs.append(output.item())
+        for layer in sorted({layer for layer, _ in keys}):
+            each = [list(block_gradients(model, layer, {kind: gradient[layer, kind] for kind in KINDS}))
+                    for gradient in gradients]
+            for blocks in zip(*each):
+                stacked = torch.stack([block.reshape(-1) for block in blocks])
+                rows.append((stacked @ stacked.T)[upper[0], upper[1]])
+        for weight in weights:
+            weight.requires_grad_(False)
+    safetensors.write(path, {
+        "tokens": np.concatenate(prompts), "lengths": np.array([len(prompt) for prompt in prompts]),
+        "labels": np.array(labels), "label_values": np.array(label_values), "outputs": np.array(outputs),
+        "grams": torch.stack(rows).numpy()})
+
+
 def write_real(model_path, tokens, path):
     model = Transformer(gguf.Reader(model_path), torch.float64)
     tokens = torch.tensor(tokens)

@@ -4,7 +4,8 @@
     make.py -o DIR [--models] [--tiny] [--real smollm2.gguf gemma3.gguf]
 
 --models writes DIR/models/*.gguf, the same bytes each time; --tiny and --real write DIR/values/*.safetensors. A real
-model given as - is left out. The real models read the first 512 tokens of text.txt, which stand in tokens.json.
+model given as - is left out. The real models read the first 512 tokens of text.txt, which stand in tokens.json, as do
+those of the digits that SmolLM2's Grams are made with.
 """
 import argparse
 import json
@@ -42,11 +43,18 @@ def main():
         goldens.write_activation(values / "activation.safetensors")
         for name in TINY:
             goldens.write_tiny(models / f"{name}.gguf", values / f"{name}.safetensors")
+            goldens.write_grams(models / f"{name}.gguf", goldens.tiny_prompts(), [5, 9, 14, 2], [0, 0.25, 0.5, 1],
+                                values / f"{name}_grams.safetensors")
     if options.real:
         tokens = json.loads((HERE / "tokens.json").read_text())
         for name, path in zip(("smollm2", "gemma3"), options.real):
             if path != "-":
                 goldens.write_real(path, tokens[name], values / f"{name}_real.safetensors")
+        if options.real[0] != "-":
+            digits = tokens["smollm2_digits"]
+            prompts = goldens.digit_prompts(digits, tokens["smollm2_arrow"], tokens["smollm2_newline"])
+            goldens.write_grams(options.real[0], prompts, digits, [j / 9 for j in range(10)],
+                                values / "smollm2_grams.safetensors")
 
 
 if __name__ == "__main__":
