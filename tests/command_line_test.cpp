@@ -16,8 +16,8 @@ using test::Result;
 using test::run_program;
 using Arguments = std::vector<std::string>;
 
-const Arguments kSubcommands = {"model", "tokenize", "score", "index", "search", "eval", "complete"};
-const std::string kPrompt = "word1 of file 3 is here. word8 of";
+const Arguments subcommands = {"model", "tokenize", "score", "index", "search", "eval", "complete"};
+const std::string usual_prompt = "word1 of file 3 is here. word8 of";
 
 std::string golden(const std::string& name) {
   return (fs::path(HONE_SOURCE_DIR) / "tests" / "golden" / "models" / name).string();
@@ -78,7 +78,7 @@ class CommandLine : public testing::Test {
 TEST_F(CommandLine, HelpOfEverySubcommand) {
   EXPECT_EQ(run_program({"--help"}).code, 0);
   EXPECT_EQ(run_program({"model", "get", "--help"}).code, 0);
-  for (const std::string& subcommand : kSubcommands) {
+  for (const std::string& subcommand : subcommands) {
     const Result result = run_program({subcommand, "--help"});
     EXPECT_EQ(result.code, 0) << subcommand;
     EXPECT_NE(result.out.find("--json"), std::string::npos) << subcommand;
@@ -94,7 +94,7 @@ TEST_F(CommandLine, Version) {
 
 TEST_F(CommandLine, StartsAnewSoThatThreadsWaitBriefly) {
   std::string text;
-  while (text.size() < 200000) text += std::string(kPrompt) + "\n";
+  while (text.size() < 200000) text += std::string(usual_prompt) + "\n";
   const std::string file = scratch.write("long.txt", text).string();
   const std::vector<const char*> variables = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"};
   std::vector<std::optional<std::string>> before;
@@ -108,7 +108,7 @@ TEST_F(CommandLine, StartsAnewSoThatThreadsWaitBriefly) {
   EXPECT_NE(program.environment().find("GOMP_SPINCOUNT="), std::string::npos);
   program.interrupt();
   EXPECT_EQ(program.wait().code, 1);
-  EXPECT_EQ(run_program({"tokenize", llama}, {.input = kPrompt}).code, 0);
+  EXPECT_EQ(run_program({"tokenize", llama}, {.input = usual_prompt}).code, 0);
   EXPECT_EQ(run_program({"nonsense"}).code, 2);
   for (size_t v = 0; v < variables.size(); ++v)
     if (before[v]) ::setenv(variables[v], before[v]->c_str(), 1);
@@ -119,11 +119,11 @@ TEST_F(CommandLine, BadUsageIsExitCodeTwo) {
                                 {"nonsense"},
                                 {"model"},
                                 {"model", "get", "nonsense"},
-                                {"complete", llama, kPrompt, "--precision", "int4"},
-                                {"complete", llama, kPrompt, "--template", "nonsense"},
-                                {"complete", llama, kPrompt, "--max-tokens", "many"},
+                                {"complete", llama, usual_prompt, "--precision", "int4"},
+                                {"complete", llama, usual_prompt, "--template", "nonsense"},
+                                {"complete", llama, usual_prompt, "--max-tokens", "many"},
                                 {"eval", llama, "--store", "s", "f", "--protocol", "nonsense"}};
-  for (const std::string& subcommand : kSubcommands) all.push_back({subcommand, "--nonsense"});
+  for (const std::string& subcommand : subcommands) all.push_back({subcommand, "--nonsense"});
   for (const Arguments& arguments : all) {
     const Result result = run_program(arguments);
     EXPECT_EQ(result.code, 2) << json(arguments);
@@ -146,9 +146,9 @@ TEST_F(CommandLine, ModelDescribesAFile) {
 }
 
 TEST_F(CommandLine, TokenizePrintsIds) {
-  const Result text = run_program({"tokenize", llama}, {.input = kPrompt});
+  const Result text = run_program({"tokenize", llama}, {.input = usual_prompt});
   EXPECT_EQ(text.code, 0);
-  const json object = object_of(run_program({"tokenize", llama, "--json"}, {.input = kPrompt}));
+  const json object = object_of(run_program({"tokenize", llama, "--json"}, {.input = usual_prompt}));
   std::string line;
   for (const json& id : object["ids"]) line += (line.empty() ? "" : " ") + id.dump();
   EXPECT_EQ(text.out, line + "\n");
@@ -257,7 +257,7 @@ TEST_F(CommandLine, EvalComparesTheMethods) {
 
 TEST_F(CommandLine, CompleteAnswersAndReports) {
   const std::string where = store();
-  const Arguments command = {"complete", llama, "--store", where, kPrompt, "-n", "8", "--context-neighbours", "1"};
+  const Arguments command = {"complete", llama, "--store", where, usual_prompt, "-n", "8", "--context-neighbours", "1"};
   Arguments as_json = command;
   as_json.insert(as_json.end(), {"--json", "--base"});
   const json object = object_of(run_program(as_json));
@@ -285,17 +285,17 @@ TEST_F(CommandLine, CompleteAnswersAndReports) {
 }
 
 TEST_F(CommandLine, CompleteReadsThePromptFromStandardInput) {
-  const json direct = object_of(run_program({"complete", llama, kPrompt, "--json"}));
-  const json piped = object_of(run_program({"complete", llama, "-", "--json"}, {.input = kPrompt}));
+  const json direct = object_of(run_program({"complete", llama, usual_prompt, "--json"}));
+  const json piped = object_of(run_program({"complete", llama, "-", "--json"}, {.input = usual_prompt}));
   EXPECT_EQ(direct["tokens"], piped["tokens"]);
 }
 
 TEST_F(CommandLine, CompleteEndsBeforeAStopString) {
-  const std::string answer = object_of(run_program({"complete", llama, kPrompt, "--json"}))["text"];
+  const std::string answer = object_of(run_program({"complete", llama, usual_prompt, "--json"}))["text"];
   const std::string stop = answer.substr(2, 3);
   for (const char c : stop) ASSERT_TRUE(c >= 0x20 && c < 0x7F) << answer;
   const json object =
-      object_of(run_program({"complete", llama, kPrompt, "--json", "--stop", "nowhere", "--stop", stop}));
+      object_of(run_program({"complete", llama, usual_prompt, "--json", "--stop", "nowhere", "--stop", stop}));
   EXPECT_EQ(object["stopped"], true);
   EXPECT_EQ(object["text"], answer.substr(0, answer.find(stop)));
 }

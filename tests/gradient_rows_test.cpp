@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 using test::bytes_of;
 using test::TemporaryFolder;
 
-constexpr uint64_t kPlenty = 1 << 30;
+constexpr uint64_t plenty = 1 << 30;
 
 std::vector<std::byte> row_of(size_t size, int value) { return std::vector<std::byte>(size, std::byte(value)); }
 
@@ -34,9 +34,9 @@ uint64_t bytes_in(const fs::path& folder) {
 TEST(GradientRows, RoundTrip) {
   const TemporaryFolder scratch;
   EXPECT_FALSE(find_row(scratch.path() / "rows", "a"));
-  keep_row(scratch.path() / "rows", "a", row_of(1000, 1), kPlenty);
-  keep_row(scratch.path() / "rows", "empty", {}, kPlenty);
-  keep_row(scratch.path() / "rows", "a", row_of(10, 2), kPlenty);
+  keep_row(scratch.path() / "rows", "a", row_of(1000, 1), plenty);
+  keep_row(scratch.path() / "rows", "empty", {}, plenty);
+  keep_row(scratch.path() / "rows", "a", row_of(10, 2), plenty);
   EXPECT_EQ(bytes_of(find_row(scratch.path() / "rows", "a")), row_of(10, 2));
   EXPECT_EQ(bytes_of(find_row(scratch.path() / "rows", "empty")), row_of(0, 0));
   EXPECT_FALSE(find_row(scratch.path() / "rows", "b"));
@@ -69,7 +69,7 @@ TEST(GradientRows, RowBeyondTheBudgetIsNotKept) {
 TEST(GradientRows, DamagedRowsAreMissingAndDeleted) {
   const TemporaryFolder scratch;
   const fs::path folder = scratch.path() / "rows";
-  keep_row(folder, "key", row_of(40, 7), kPlenty);
+  keep_row(folder, "key", row_of(40, 7), plenty);
   const fs::path file = folder / content_hash("key");
   const std::string whole = read_file(file);
   for (size_t i = 0; i < whole.size(); ++i) {
@@ -91,7 +91,7 @@ TEST(GradientRows, DamagedRowsAreMissingAndDeleted) {
 
 TEST(GradientRows, AnotherKeyUnderTheSameNameIsMissing) {
   const TemporaryFolder scratch;
-  keep_row(scratch.path() / "rows", "one", row_of(4, 1), kPlenty);
+  keep_row(scratch.path() / "rows", "one", row_of(4, 1), plenty);
   fs::copy_file(scratch.path() / "rows" / content_hash("one"), scratch.path() / "rows" / content_hash("two"));
   EXPECT_FALSE(find_row(scratch.path() / "rows", "two"));
   EXPECT_TRUE(find_row(scratch.path() / "rows", "one"));
@@ -102,7 +102,7 @@ TEST(GradientRows, AbandonedTemporariesAreDeleted) {
   const fs::path old = scratch.write("rows/tmp-oldold", "x");
   const fs::path fresh = scratch.write("rows/tmp-fresh1", "x");
   fs::last_write_time(old, fs::file_time_type::clock::now() - std::chrono::hours(2));
-  keep_row(scratch.path() / "rows", "a", row_of(4, 1), kPlenty);
+  keep_row(scratch.path() / "rows", "a", row_of(4, 1), plenty);
   EXPECT_FALSE(fs::exists(old));
   EXPECT_TRUE(fs::exists(fresh));
 }
@@ -110,7 +110,7 @@ TEST(GradientRows, AbandonedTemporariesAreDeleted) {
 TEST(GradientRows, PlaceThatCannotBeWrittenIsNoError) {
   const TemporaryFolder scratch;
   scratch.write("file", "x");
-  keep_row(scratch.path() / "file/rows", "a", row_of(4, 1), kPlenty);
+  keep_row(scratch.path() / "file/rows", "a", row_of(4, 1), plenty);
   EXPECT_FALSE(find_row(scratch.path() / "file/rows", "a"));
 }
 
@@ -119,8 +119,8 @@ TEST(GradientRows, FullDiskIsNoError) {
   const test::SmallDisk disk(scratch.path() / "disk", "64k");
   HONE_NEED_DISK(disk);
   const fs::path folder = disk.path() / "rows";
-  keep_row(folder, "small", row_of(20000, 1), kPlenty);
-  keep_row(folder, "large", row_of(60000, 2), kPlenty);
+  keep_row(folder, "small", row_of(20000, 1), plenty);
+  keep_row(folder, "large", row_of(60000, 2), plenty);
   EXPECT_TRUE(find_row(folder, "small"));
   EXPECT_FALSE(find_row(folder, "large"));
   size_t files = 0;

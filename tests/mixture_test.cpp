@@ -15,10 +15,10 @@
 namespace hone::decide {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kNever = -kInfinity;  // log 0
-constexpr Sharing kSharings[] = {Sharing::bayes, Sharing::fixed_share};
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+constexpr double infinite = std::numeric_limits<double>::infinity();
+constexpr double log_zero = -infinite;  // log 0
+constexpr Sharing sharings[] = {Sharing::bayes, Sharing::fixed_share};
 
 double bits(double nats) { return nats / std::numbers::ln2; }
 
@@ -42,7 +42,7 @@ std::vector<double> random_distribution(RandomStream& random, size_t size, doubl
 }
 
 enum class Behaviour { random, inverted, exploding, nan, never, positive, certain, near_base, changing };
-constexpr size_t kBehaviours = 9;
+constexpr size_t behaviours = 9;
 
 // What an expert says about `token` when the base's distribution is `base`.
 double adversary(Behaviour behaviour, RandomStream& random, std::span<const double> base, size_t token) {
@@ -51,15 +51,15 @@ double adversary(Behaviour behaviour, RandomStream& random, std::span<const doub
     case Behaviour::random: return std::log(random_distribution(random, base.size(), 2)[token]);
     case Behaviour::inverted: return std::log((1 - base[token]) / inverse);
     case Behaviour::exploding: return random.below(2) == 0 ? -1e6 * random.uniform() : -1e-3;
-    case Behaviour::nan: return kNaN;
-    case Behaviour::never: return kNever;
-    case Behaviour::positive: return random.below(2) == 0 ? kInfinity : 1e300;
+    case Behaviour::nan: return not_a_number;
+    case Behaviour::never: return log_zero;
+    case Behaviour::positive: return random.below(2) == 0 ? infinite : 1e300;
     case Behaviour::certain: return 0;
     case Behaviour::near_base: return std::min(0.0, std::log(base[token]) + 0.1 * random.normal());
     case Behaviour::changing:
-      return adversary(static_cast<Behaviour>(random.below(kBehaviours - 1)), random, base, token);
+      return adversary(static_cast<Behaviour>(random.below(behaviours - 1)), random, base, token);
   }
-  return kNaN;
+  return not_a_number;
 }
 
 // The bits two code lengths differ by, and how far rounding may have moved them.
@@ -74,13 +74,13 @@ struct Excess {
 };
 
 void expect_no_harm(Mixture mixture, std::span<const Behaviour> others, double floor, size_t tokens, uint64_t seed) {
-  constexpr size_t kVocabulary = 6;
+  constexpr size_t vocabulary_size = 6;
   RandomStream random(seed, "adversary");
   std::vector<Excess> excess(mixture.experts());
   std::vector<double> log_probs(mixture.experts());
   for (size_t t = 1; t <= tokens; ++t) {
-    const std::vector<double> base = random_distribution(random, kVocabulary, 1.5);
-    const size_t token = random.below(kVocabulary);
+    const std::vector<double> base = random_distribution(random, vocabulary_size, 1.5);
+    const size_t token = random.below(vocabulary_size);
     log_probs[0] = random.below(50) == 0 ? -1e6 : std::log(base[token]);
     for (size_t j = 1; j < log_probs.size(); ++j) log_probs[j] = adversary(others[j - 1], random, base, token);
     const double asked = mixture.log_prob(log_probs);
@@ -88,12 +88,12 @@ void expect_no_harm(Mixture mixture, std::span<const Behaviour> others, double f
     ASSERT_EQ(asked, mixed);
     ASSERT_FALSE(std::isnan(mixed));
     ASSERT_LE(mixed, 0);
-    const double most = floor > 0 ? std::log2(1 / floor) : kInfinity;
+    const double most = floor > 0 ? std::log2(1 / floor) : infinite;
     ASSERT_LE(bits(log_probs[0] - mixed), most + 1e-9 + 1e-15 * std::abs(mixed));
     const bool check = (t & (t - 1)) == 0 || t == tokens;
     for (size_t j = 0; j < log_probs.size(); ++j) {
-      excess[j].add(log_probs[j] <= 0 ? log_probs[j] : kNever, mixed);
-      if (!check || excess[j].bits == kNever) continue;
+      excess[j].add(log_probs[j] <= 0 ? log_probs[j] : log_zero, mixed);
+      if (!check || excess[j].bits == log_zero) continue;
       ASSERT_LE(excess[j].bits, mixture.bound_bits(t, j) + excess[j].rounding) << "token " << t << ", expert " << j;
     }
   }
@@ -110,7 +110,7 @@ void expect_no_harm_for_many_priors(Sharing sharing) {
       for (const double skew : {0.0, 1.0, 8.0})
         for (const size_t tokens : {1, 10, 1000}) {
           std::vector<Behaviour> others(experts - 1);
-          for (Behaviour& b : others) b = static_cast<Behaviour>(random.below(kBehaviours));
+          for (Behaviour& b : others) b = static_cast<Behaviour>(random.below(behaviours));
           const std::vector<double> prior = random_distribution(random, experts, skew);
           SCOPED_TRACE(fmt::format("{} experts, floor {}, skew {}, {} tokens", experts, floor, skew, tokens));
           expect_no_harm(Mixture(prior, sharing, floor), others, floor, tokens, ++seed);
@@ -122,8 +122,8 @@ TEST(NoHarm, AdversarialExpertsUnderBayes) { expect_no_harm_for_many_priors(Shar
 TEST(NoHarm, AdversarialExpertsUnderFixedShare) { expect_no_harm_for_many_priors(Sharing::fixed_share); }
 
 TEST(NoHarm, EveryAdversaryAloneAgainstTheBase) {
-  for (const Sharing sharing : kSharings)
-    for (size_t b = 0; b < kBehaviours; ++b) {
+  for (const Sharing sharing : sharings)
+    for (size_t b = 0; b < behaviours; ++b) {
       SCOPED_TRACE(b);
       const Behaviour other[] = {static_cast<Behaviour>(b)};
       expect_no_harm(Mixture({0.5, 0.5}, sharing), other, 0, 5000, b);
@@ -132,7 +132,7 @@ TEST(NoHarm, EveryAdversaryAloneAgainstTheBase) {
 
 TEST(NoHarm, LongTexts) {
   const Behaviour others[] = {Behaviour::changing, Behaviour::exploding, Behaviour::near_base};
-  for (const Sharing sharing : kSharings)
+  for (const Sharing sharing : sharings)
     for (const double floor : {0.0, 0.1})
       expect_no_harm(Mixture({0.4, 0.3, 0.2, 0.1}, sharing, floor), others, floor, 100000, 42);
 }
@@ -140,7 +140,7 @@ TEST(NoHarm, LongTexts) {
 TEST(Bound, BayesIsReachedWhenTheBaseAloneIsRight) {
   Mixture mixture({0.25, 0.5, 0.25}, Sharing::bayes);
   double total = 0;
-  for (int t = 0; t < 1000; ++t) total -= mixture.update(std::vector<double>{0, kNever, -1e6});
+  for (int t = 0; t < 1000; ++t) total -= mixture.update(std::vector<double>{0, log_zero, -1e6});
   EXPECT_NEAR(bits(total), 2, 1e-12);
   EXPECT_NEAR(mixture.bound_bits(1000), 2, 1e-12);
 }
@@ -148,7 +148,7 @@ TEST(Bound, BayesIsReachedWhenTheBaseAloneIsRight) {
 TEST(Bound, BayesIsReachedAgainstAnotherExpert) {
   Mixture mixture({0.5, 0.125, 0.375}, Sharing::bayes);
   double total = 0;
-  for (int t = 0; t < 1000; ++t) total -= mixture.update(std::vector<double>{-1e6, 0, kNaN});
+  for (int t = 0; t < 1000; ++t) total -= mixture.update(std::vector<double>{-1e6, 0, not_a_number});
   EXPECT_NEAR(bits(total), 3, 1e-6);
   EXPECT_NEAR(mixture.bound_bits(1000, 1), 3, 1e-12);
 }
@@ -164,7 +164,7 @@ TEST(Bound, FixedShareIsReachedWhenOneExpertAloneIsRight) {
       for (const size_t n : {1, 2, 1000, 100000}) {
         std::vector<double> prior{1 - w, 1 - w};
         prior[right] = w;
-        std::vector<double> log_probs{-1e6, kNever};
+        std::vector<double> log_probs{-1e6, log_zero};
         log_probs[right] = 0;
         Mixture mixture(prior, Sharing::fixed_share);
         double total = 0;
@@ -182,14 +182,14 @@ TEST(Bound, FixedShareIsAboutSixBitsForAThousandTokens) {
 
 // Every token loses the same: the other expert gives just enough to keep p_0/p at w_0^(−1/n).
 TEST(Bound, BayesWithAFloorIsReached) {
-  constexpr double kBase = 0.1;
+  constexpr double base_prior = 0.1;
   for (const double floor : {1e-6, 0.1, 0.9})
     for (const int n : {1, 3, 50}) {
-      Mixture mixture({kBase, 1 - kBase}, Sharing::bayes, floor);
-      const double ratio = std::pow(kBase, 1.0 / n);
+      Mixture mixture({base_prior, 1 - base_prior}, Sharing::bayes, floor);
+      const double ratio = std::pow(base_prior, 1.0 / n);
       double total = 0;
       for (int t = 0; t < n; ++t) {
-        const double w = std::pow(kBase, 1 - static_cast<double>(t) / n);
+        const double w = std::pow(base_prior, 1 - static_cast<double>(t) / n);
         total -= mixture.update(std::vector<double>{0, std::log(std::max(0.0, (ratio - w) / (1 - w)))});
       }
       EXPECT_NEAR(bits(total), mixture.bound_bits(n), 1e-6);
@@ -199,7 +199,7 @@ TEST(Bound, BayesWithAFloorIsReached) {
 TEST(Bound, FixedShareWithAFloorIsNearlyReached) {
   Mixture mixture({0.5, 0.5}, Sharing::fixed_share, 0.05);
   double total = 0;
-  for (int t = 0; t < 1000; ++t) total -= mixture.update(std::vector<double>{0, kNever});
+  for (int t = 0; t < 1000; ++t) total -= mixture.update(std::vector<double>{0, log_zero});
   EXPECT_LE(bits(total), mixture.bound_bits(1000));
   EXPECT_GE(bits(total), mixture.bound_bits(1000) - 0.03);
 }
@@ -213,7 +213,7 @@ TEST(Bound, AFloorTaxesTheOtherExperts) {
 }
 
 TEST(Bound, GrowsWithTheTextAndNeverExceedsItsSimplerForms) {
-  for (const Sharing sharing : kSharings)
+  for (const Sharing sharing : sharings)
     for (const double floor : {1e-300, 1e-9, 0.01, 0.5, 0.999}) {
       const Mixture free({0.2, 0.8}, sharing);
       const Mixture floored({0.2, 0.8}, sharing, floor);
@@ -229,7 +229,7 @@ TEST(Bound, GrowsWithTheTextAndNeverExceedsItsSimplerForms) {
 }
 
 TEST(Bound, IsZeroWithoutTokensOrWithoutOtherExperts) {
-  for (const Sharing sharing : kSharings)
+  for (const Sharing sharing : sharings)
     for (const double floor : {0.0, 0.3}) {
       EXPECT_EQ(Mixture({0.5, 0.5}, sharing, floor).bound_bits(0), 0);
       EXPECT_EQ(Mixture({0.5, 0.5}, sharing, floor).bound_bits(0, 1), 0);
@@ -238,29 +238,29 @@ TEST(Bound, IsZeroWithoutTokensOrWithoutOtherExperts) {
 }
 
 TEST(Floor, HoldsForEveryToken) {
-  for (const Sharing sharing : kSharings) {
+  for (const Sharing sharing : sharings) {
     Mixture mixture({0.001, 0.999}, sharing, 0.125);
     RandomStream random(0, "floor");
     for (int t = 0; t < 1000; ++t) {
       const double base = -20 * random.uniform();
-      EXPECT_GE(mixture.update(std::vector<double>{base, t % 2 == 0 ? 0 : kNever}), base + std::log(0.125) - 1e-12);
+      EXPECT_GE(mixture.update(std::vector<double>{base, t % 2 == 0 ? 0 : log_zero}), base + std::log(0.125) - 1e-12);
       EXPECT_GE(mixture.weights()[0], 0.125);
     }
   }
 }
 
 TEST(Prediction, SumsToOneOverTheVocabulary) {
-  constexpr size_t kVocabulary = 7;
-  for (const Sharing sharing : kSharings)
+  constexpr size_t vocabulary_size = 7;
+  for (const Sharing sharing : sharings)
     for (const double floor : {0.0, 0.2}) {
       RandomStream random(0, "vocabulary");
       Mixture mixture({0.3, 0.3, 0.2, 0.2}, sharing, floor);
       for (int t = 0; t < 2000; ++t) {
         std::vector<std::vector<double>> experts;
-        for (int j = 0; j < 4; ++j) experts.push_back(random_distribution(random, kVocabulary, 1 + 5 * j));
+        for (int j = 0; j < 4; ++j) experts.push_back(random_distribution(random, vocabulary_size, 1 + 5 * j));
         std::vector<double> log_probs(4);
         double sum = 0;
-        for (size_t token = 0; token < kVocabulary; ++token) {
+        for (size_t token = 0; token < vocabulary_size; ++token) {
           for (size_t j = 0; j < 4; ++j) log_probs[j] = std::log(experts[j][token]);
           sum += std::exp(mixture.log_prob(log_probs));
         }
@@ -280,8 +280,8 @@ TEST(Prediction, UsesTheWeightsItShows) {
 }
 
 TEST(Prediction, FirstTokenUsesThePrior) {
-  for (const Sharing sharing : kSharings)
-    EXPECT_NEAR(Mixture({0.25, 0.75}, sharing).update(std::vector<double>{-1, kNever}), -1 + std::log(0.25), 1e-15);
+  for (const Sharing sharing : sharings)
+    EXPECT_NEAR(Mixture({0.25, 0.75}, sharing).update(std::vector<double>{-1, log_zero}), -1 + std::log(0.25), 1e-15);
 }
 
 // −log Σ_j w_j Π_t p_j; −1e6 a token makes every product underflow.
@@ -316,7 +316,7 @@ TEST(Bayes, ForgetsNothingThroughUnderflow) {
 }
 
 TEST(Bayes, OnlyTheBaseRemainsAfterEveryOtherExpertFailed) {
-  for (const double failure : {kNever, kNaN, kInfinity, 1e-3, 1e300}) {
+  for (const double failure : {log_zero, not_a_number, infinite, 1e-3, 1e300}) {
     Mixture mixture({0.2, 0.5, 0.3}, Sharing::bayes);
     EXPECT_NEAR(mixture.update(std::vector<double>{-4, failure, failure}), -4 + std::log(0.2), 1e-12);
     EXPECT_EQ(mixture.weights(), (std::vector<double>{1, 0, 0}));
@@ -325,7 +325,7 @@ TEST(Bayes, OnlyTheBaseRemainsAfterEveryOtherExpertFailed) {
 }
 
 TEST(FixedShare, RecoversAfterEveryOtherExpertFailed) {
-  for (const double failure : {kNever, kNaN, kInfinity, 1e-3, 1e300}) {
+  for (const double failure : {log_zero, not_a_number, infinite, 1e-3, 1e300}) {
     Mixture mixture({0.5, 0.5}, Sharing::fixed_share);
     for (int t = 0; t < 10; ++t) mixture.update(std::vector<double>{-4, failure});
     EXPECT_NEAR(mixture.weights()[1], 0.5 / 11, 1e-12);
@@ -335,20 +335,20 @@ TEST(FixedShare, RecoversAfterEveryOtherExpertFailed) {
 }
 
 TEST(FixedShare, ASwitchCostsTheLogarithmOfThePosition) {
-  constexpr size_t kBlock = 50;
+  constexpr size_t block_size = 50;
   const std::vector<double> prior{0.5, 0.3, 0.2};
   Mixture mixture(prior, Sharing::fixed_share);
   double total = 0;
   double expected = -std::log2(prior[0]);
-  for (size_t t = 0; t < 20 * kBlock; ++t) {
-    const size_t right = t / kBlock % 3;
-    std::vector<double> log_probs{-1e6, kNever, kNever};
+  for (size_t t = 0; t < 20 * block_size; ++t) {
+    const size_t right = t / block_size % 3;
+    std::vector<double> log_probs{-1e6, log_zero, log_zero};
     log_probs[right] = 0;
     const double loss = -bits(mixture.update(log_probs));
     total += loss;
     if (t == 0) continue;
     const double n = static_cast<double>(t);
-    const bool switched = t % kBlock == 0;
+    const bool switched = t % block_size == 0;
     const double cost = switched ? std::log2((n + 1) / prior[right]) : -std::log2(1 - (1 - prior[right]) / (n + 1));
     expected += cost;
     ASSERT_NEAR(loss, cost, 1e-9);
@@ -357,11 +357,11 @@ TEST(FixedShare, ASwitchCostsTheLogarithmOfThePosition) {
 }
 
 TEST(Extremes, TheLargestNumbersLeaveNoNaN) {
-  constexpr double kLowest = std::numeric_limits<double>::lowest();
-  for (const Sharing sharing : kSharings) {
+  constexpr double lowest_double = std::numeric_limits<double>::lowest();
+  for (const Sharing sharing : sharings) {
     Mixture mixture({0.5, 0.5}, sharing, 0.1);
-    for (const double other : {0.0, 0.0, kNever, kLowest, 0.0, kNaN}) {
-      EXPECT_FALSE(std::isnan(mixture.update(std::vector<double>{kLowest, other})));
+    for (const double other : {0.0, 0.0, log_zero, lowest_double, 0.0, not_a_number}) {
+      EXPECT_FALSE(std::isnan(mixture.update(std::vector<double>{lowest_double, other})));
       const std::vector<double> w = mixture.weights();
       EXPECT_NEAR(w[0] + w[1], 1, 1e-12);
     }
@@ -374,13 +374,20 @@ TEST(Prediction, APriorWithinToleranceIsNormalised) {
 }
 
 TEST(BadInput, Priors) {
-  const std::vector<double> priors[] = {{},          {0.5, 0.6},       {0.5, 0.4},          {1.5, -0.5},   {1, 0},
-                                        {0.5, kNaN}, {0.5, kInfinity}, {kInfinity, kNever}, {0.5, 0.50001}};
+  const std::vector<double> priors[] = {{},
+                                        {0.5, 0.6},
+                                        {0.5, 0.4},
+                                        {1.5, -0.5},
+                                        {1, 0},
+                                        {0.5, not_a_number},
+                                        {0.5, infinite},
+                                        {infinite, log_zero},
+                                        {0.5, 0.50001}};
   for (const auto& prior : priors) expect_bad_input([&] { Mixture(prior, Sharing::bayes); });
 }
 
 TEST(BadInput, Floors) {
-  for (const double floor : {-1e-9, 1.0, 2.0, kNaN, kInfinity})
+  for (const double floor : {-1e-9, 1.0, 2.0, not_a_number, infinite})
     expect_bad_input([&] { Mixture({0.5, 0.5}, Sharing::fixed_share, floor); });
 }
 
@@ -388,7 +395,8 @@ TEST(BadInput, LogProbsLeaveTheMixtureAsItWas) {
   Mixture mixture({0.5, 0.5}, Sharing::fixed_share);
   mixture.update(std::vector<double>{-1, -2});
   const std::vector<double> before = mixture.weights();
-  const std::vector<double> inputs[] = {{}, {-1}, {-1, -1, -1}, {kNaN, -1}, {kNever, -1}, {kInfinity, -1}, {0.5, -1}};
+  const std::vector<double> inputs[] = {
+      {}, {-1}, {-1, -1, -1}, {not_a_number, -1}, {log_zero, -1}, {infinite, -1}, {0.5, -1}};
   for (const auto& log_probs : inputs) {
     expect_bad_input([&] { mixture.update(log_probs); });
     expect_bad_input([&] { mixture.log_prob(log_probs); });

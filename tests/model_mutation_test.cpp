@@ -96,13 +96,13 @@ void run(const std::filesystem::path& path, Precision precision) {
 class ModelMutations : public testing::TestWithParam<const char*> {};
 
 TEST_P(ModelMutations, AreRefusedOrRun) {
-  constexpr int kMutations = 3000;
+  constexpr int mutations = 3000;
   const auto path = std::filesystem::path(HONE_SOURCE_DIR) / "tests" / "golden" / "models" / GetParam();
   const Target target = read_target(path);
   const test::TemporaryFolder folder;
   RandomStream random(23, GetParam());
   int refused = 0;
-  for (int i = 0; i < kMutations; ++i) {
+  for (int i = 0; i < mutations; ++i) {
     SCOPED_TRACE(i);
     const std::filesystem::path file = folder.write("model.gguf", mutated(target, random));
     try {
@@ -115,8 +115,8 @@ TEST_P(ModelMutations, AreRefusedOrRun) {
     if (HasFailure()) break;
   }
   RecordProperty("refused", refused);
-  EXPECT_GT(refused, kMutations / 4);
-  EXPECT_LT(refused, kMutations);
+  EXPECT_GT(refused, mutations / 4);
+  EXPECT_LT(refused, mutations);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, ModelMutations, testing::Values("llama.gguf", "qwen2.gguf", "gemma3.gguf"),

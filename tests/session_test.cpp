@@ -16,7 +16,7 @@
 namespace hone::test {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float infinite = std::numeric_limits<float>::infinity();
 
 SamplingOptions greedy(size_t max_tokens) { return {.max_tokens = max_tokens, .stop = {}}; }
 SamplingOptions sampled(size_t max_tokens, uint64_t seed) {
@@ -204,7 +204,7 @@ TEST_F(SessionTest, TheReportAddsUp) {
 
 // Steps that neighbours' gradients were never meant for, up to results that are no numbers.
 TEST_F(SessionTest, NoTokenLosesMoreThanTheFloorAllows) {
-  for (const float step : {3e-4F, 1.0F, 1e3F, 1e18F, kInfinity})
+  for (const float step : {3e-4F, 1.0F, 1e3F, 1e18F, infinite})
     for (const bool learns : {false, true})
       for (const decide::Sharing sharing : {decide::Sharing::bayes, decide::Sharing::fixed_share})
         for (const size_t length : {10, 60}) {
@@ -235,7 +235,7 @@ TEST_F(SessionTest, ExpertsThatSayNoNumberAreNotBelieved) {
   SessionOptions options = small_options();
   options.context_neighbours = 0;
   options.prompt_steps.clear();
-  options.neighbour_steps = {kInfinity};
+  options.neighbour_steps = {infinite};
   const SamplingOptions sampling = greedy(20);
   const std::vector<Token> text = encode(prose(0, 3, 123));
   for (const bool learns : {false, true})
@@ -253,7 +253,7 @@ TEST_F(SessionTest, ManyBlocksNeverTakeTheLastOfAWeight) {
   SessionOptions options = small_options();
   options.block_tokens = 4;
   options.context_neighbours = 0;
-  options.neighbour_steps = {1e3F, -1e3F, kInfinity};
+  options.neighbour_steps = {1e3F, -1e3F, infinite};
   for (const decide::Sharing sharing : {decide::Sharing::bayes, decide::Sharing::fixed_share}) {
     options.sharing = sharing;
     const Report report = session(options).complete(prompt(120), greedy(1)).report;

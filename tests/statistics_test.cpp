@@ -10,8 +10,8 @@
 namespace hone::decide {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+constexpr double infinite = std::numeric_limits<double>::infinity();
 
 template <class Call>
 void expect_bad_input(Call call) {
@@ -30,15 +30,15 @@ std::vector<double> normal_values(RandomStream& random, size_t count, double mea
 }
 
 TEST(Bootstrap, CoversTheTrueMeanOfNormalData) {
-  constexpr size_t kRepetitions = 400;
+  constexpr size_t repetitions = 400;
   RandomStream random(0, "coverage");
   size_t covered = 0;
-  for (size_t i = 0; i < kRepetitions; ++i) {
+  for (size_t i = 0; i < repetitions; ++i) {
     const Interval interval = bootstrap_mean(normal_values(random, 60, 3, 2), i, 2000);
     covered += interval.low <= 3 && 3 <= interval.high;
   }
-  EXPECT_GE(covered, kRepetitions * 92 / 100);
-  EXPECT_LE(covered, kRepetitions * 97 / 100);
+  EXPECT_GE(covered, repetitions * 92 / 100);
+  EXPECT_LE(covered, repetitions * 97 / 100);
 }
 
 TEST(Bootstrap, WidthIsThatOfTheStandardError) {
@@ -80,8 +80,8 @@ TEST(Bootstrap, TwoValuesReachBothEnds) {
 
 TEST(Bootstrap, RefusesWhatHasNoMean) {
   expect_bad_input([] { bootstrap_mean({}); });
-  expect_bad_input([] { bootstrap_mean(std::vector<double>{1, kNaN}); });
-  expect_bad_input([] { bootstrap_mean(std::vector<double>{1, kInfinity}); });
+  expect_bad_input([] { bootstrap_mean(std::vector<double>{1, not_a_number}); });
+  expect_bad_input([] { bootstrap_mean(std::vector<double>{1, infinite}); });
   expect_bad_input([] { bootstrap_mean(std::vector<double>{1, 2}, 0, 0); });
 }
 
@@ -97,7 +97,7 @@ TEST(Median, EvenCountIsTheMeanOfTheTwoInTheMiddle) {
 
 TEST(Median, RefusesWhatHasNoMedian) {
   expect_bad_input([] { median({}); });
-  expect_bad_input([] { median({1, kNaN, 2}); });
+  expect_bad_input([] { median({1, not_a_number, 2}); });
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const StoreIdentity kIdentity = {"fake", "0123456789abcdef"};
+const StoreIdentity fake_identity = {"fake", "0123456789abcdef"};
 
 std::string numbered(int file, int words) {
   std::string text;
@@ -37,7 +37,7 @@ class StoreHazards : public testing::Test {
   void write_documents(int count, int words) const {
     for (int i = 0; i < count; ++i) scratch.write("docs/f" + std::to_string(i), numbered(i, words));
   }
-  Store create() const { return Store::create(place(), kIdentity); }
+  Store create() const { return Store::create(place(), fake_identity); }
 
   test::TemporaryFolder scratch;
   test::ByteTokenizer tokenizer;
@@ -110,8 +110,8 @@ TEST_F(StoreHazards, SecondWriterIsToldWhichStoreIsBusy) {
 }
 
 TEST_F(StoreHazards, ReadersWhileWriting) {
-  constexpr int kFiles = 60;
-  write_documents(kFiles, 300);
+  constexpr int file_count = 60;
+  write_documents(file_count, 300);
   {
     Store store = create();
     store.index({docs() / "f0"}, tokenizer, {});
@@ -126,19 +126,19 @@ TEST_F(StoreHazards, ReadersWhileWriting) {
   pid_t ended = 0;
   while (ended == 0) {
     ended = ::waitpid(writer, &status, WNOHANG);
-    const Store store = Store::open(place(), kIdentity);
+    const Store store = Store::open(place(), fake_identity);
     EXPECT_FALSE(store.neighbours("f0w1 f3w7", 5).empty());
     const size_t found = whole_files(store, 300);
     EXPECT_GE(found, before);
     before = found;
   }
   EXPECT_EQ(status, 0);
-  EXPECT_EQ(before, static_cast<size_t>(kFiles));
+  EXPECT_EQ(before, static_cast<size_t>(file_count));
 }
 
 TEST_F(StoreHazards, KilledWriterLeavesWholeFiles) {
-  constexpr int kFiles = 40;
-  write_documents(kFiles, 1500);
+  constexpr int file_count = 40;
+  write_documents(file_count, 1500);
   RandomStream random(11, "kill");
   size_t before = 0;
   size_t complete = 0;
@@ -158,13 +158,13 @@ TEST_F(StoreHazards, KilledWriterLeavesWholeFiles) {
     EXPECT_EQ(integrity(place()), "ok");
     if (HasFailure()) return;
     before = found;
-    if (found < kFiles) continue;
+    if (found < file_count) continue;
     ++complete;
     before = 0;
     fs::remove_all(place());
   }
   create().index({docs()}, tokenizer, {});
-  EXPECT_EQ(whole_files(Store::open(place()), 1500), static_cast<size_t>(kFiles));
+  EXPECT_EQ(whole_files(Store::open(place()), 1500), static_cast<size_t>(file_count));
   RecordProperty("complete", static_cast<int>(complete));
 }
 
@@ -173,7 +173,7 @@ TEST_F(StoreHazards, FullDiskLeavesTheStoreUsable) {
   const test::SmallDisk disk(scratch.path() / "disk", "1500k");
   HONE_NEED_DISK(disk);
   {
-    Store store = Store::create(disk.path() / "store", kIdentity);
+    Store store = Store::create(disk.path() / "store", fake_identity);
     HONE_EXPECT_ERROR(store.index({docs()}, tokenizer, {}), ErrorCode::io, "disk is full");
     const size_t files = whole_files(store, 2000);
     EXPECT_GT(files, 0u);
@@ -189,7 +189,7 @@ TEST_F(StoreHazards, FullDiskKeepsTheOldValue) {
   write_documents(3, 200);
   const test::SmallDisk disk(scratch.path() / "disk", "4m");
   HONE_NEED_DISK(disk);
-  Store store = Store::create(disk.path() / "store", kIdentity);
+  Store store = Store::create(disk.path() / "store", fake_identity);
   store.index({docs()}, tokenizer, {});
   const std::vector<std::byte> old(100, std::byte{1}), large(1 << 20, std::byte{2});
   store.set_value("statistics", old);
@@ -208,26 +208,26 @@ TEST_F(StoreHazards, ReadsFromAFullDisk) {
   write_documents(3, 200);
   const test::SmallDisk disk(scratch.path() / "disk", "4m");
   HONE_NEED_DISK(disk);
-  Store::create(disk.path() / "store", kIdentity).index({docs()}, tokenizer, {});
+  Store::create(disk.path() / "store", fake_identity).index({docs()}, tokenizer, {});
   disk.fill();
-  const Store store = Store::open(disk.path() / "store", kIdentity);
+  const Store store = Store::open(disk.path() / "store", fake_identity);
   EXPECT_EQ(whole_files(store, 200), 3u);
   EXPECT_FALSE(store.neighbours("f1w5", 1).empty());
-  HONE_EXPECT_ERROR(Store::create(disk.path() / "store", kIdentity), ErrorCode::io, "free some space");
+  HONE_EXPECT_ERROR(Store::create(disk.path() / "store", fake_identity), ErrorCode::io, "free some space");
 }
 
 TEST_F(StoreHazards, ReadsFromAReadOnlyDisk) {
   write_documents(3, 200);
   const test::SmallDisk disk(scratch.path() / "disk", "16m");
   HONE_NEED_DISK(disk);
-  Store::create(disk.path() / "store", kIdentity).index({docs()}, tokenizer, {});
+  Store::create(disk.path() / "store", fake_identity).index({docs()}, tokenizer, {});
   disk.make_read_only();
-  const Store store = Store::open(disk.path() / "store", kIdentity);
+  const Store store = Store::open(disk.path() / "store", fake_identity);
   EXPECT_EQ(whole_files(store, 200), 3u);
   EXPECT_FALSE(store.neighbours("f1w5", 1).empty());
   store.keep_row("key", {}, 1000);
   EXPECT_FALSE(store.find_row("key"));
-  HONE_EXPECT_ERROR(Store::create(disk.path() / "store", kIdentity), ErrorCode::io, "choose a place");
+  HONE_EXPECT_ERROR(Store::create(disk.path() / "store", fake_identity), ErrorCode::io, "choose a place");
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using test::TemporaryFolder;
 
-const StoreIdentity kIdentity = {"fake", "0123456789abcdef"};
+const StoreIdentity fake_identity = {"fake", "0123456789abcdef"};
 
 class StoreTest : public testing::Test {
  protected:
@@ -32,7 +32,7 @@ class StoreTest : public testing::Test {
   fs::path doc(const std::string& name, std::string_view contents) const {
     return scratch.write("docs/" + name, contents);
   }
-  Store create() const { return Store::create(place(), kIdentity); }
+  Store create() const { return Store::create(place(), fake_identity); }
   IndexReport index(Store& store, size_t chunk_tokens = 32) const {
     return store.index({docs()}, tokenizer, {.chunk_tokens = chunk_tokens});
   }
@@ -74,7 +74,7 @@ TEST_F(StoreTest, RoundTrip) {
     EXPECT_EQ(report.chunks_added, report.chunks_total);
     EXPECT_TRUE(report.skipped.empty());
   }
-  const Store store = Store::open(place(), kIdentity);
+  const Store store = Store::open(place(), fake_identity);
   EXPECT_EQ(store.identity().model_name, "fake");
   EXPECT_EQ(contents(store), (Contents{{"a.txt", words("alpha", 100)}, {"b.md", words("beta", 10)}}));
   const std::vector<int64_t> ids = store.chunk_ids();
@@ -248,7 +248,7 @@ TEST_F(StoreTest, OpeningWhatIsNoStore) {
   HONE_EXPECT_ERROR(Store::open(place()), ErrorCode::not_found, "hone index");
   scratch.write("store/letter.txt", "dear");
   HONE_EXPECT_ERROR(create(), ErrorCode::bad_input, "other files");
-  HONE_EXPECT_ERROR(Store::create(place() / "letter.txt", kIdentity), ErrorCode::bad_input, "letter.txt");
+  HONE_EXPECT_ERROR(Store::create(place() / "letter.txt", fake_identity), ErrorCode::bad_input, "letter.txt");
 }
 
 TEST_F(StoreTest, AnotherModelIsRefused) {
@@ -256,14 +256,14 @@ TEST_F(StoreTest, AnotherModelIsRefused) {
   const StoreIdentity other = {"other", "fedcba9876543210"};
   HONE_EXPECT_ERROR(Store::open(place(), other), ErrorCode::bad_input, "fake");
   HONE_EXPECT_ERROR(Store::create(place(), other), ErrorCode::bad_input, "other");
-  EXPECT_EQ(Store::open(place()).identity().base_hash, kIdentity.base_hash);
+  EXPECT_EQ(Store::open(place()).identity().base_hash, fake_identity.base_hash);
 }
 
 TEST_F(StoreTest, NamesThatNeedCare) {
   const fs::path odd = scratch.path() / "50%25 of? what#\xFF";
   doc("caf\xE9.txt", "latin one name");
-  Store::create(odd, kIdentity).index({docs()}, tokenizer, {});
-  const Store store = Store::open(odd, kIdentity);
+  Store::create(odd, fake_identity).index({docs()}, tokenizer, {});
+  const Store store = Store::open(odd, fake_identity);
   EXPECT_EQ(store.chunk(store.chunk_ids().at(0)).path, (docs() / "caf\xE9.txt").string());
   EXPECT_TRUE(fs::exists(odd / "store.sqlite"));
 }

@@ -15,8 +15,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::chrono::milliseconds kRedraw(100);
-constexpr double kRateFrom = 0.5;  // seconds before a rate means anything
+constexpr std::chrono::milliseconds redraw(100);
+constexpr double rate_from = 0.5;  // seconds before a rate means anything
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -36,7 +36,7 @@ class ProgressLine {
       start_ = now;
       drawn_at_ = {};
     }
-    if (now - drawn_at_ < kRedraw) return;
+    if (now - drawn_at_ < redraw) return;
     drawn_at_ = now;
     drawn_ = true;
     fmt::print(stderr, "\r{}\x1b[K", text(progress));
@@ -49,7 +49,7 @@ class ProgressLine {
     if (progress.total > 0) line += fmt::format("/{}", progress.total);
     const double seconds = seconds_since(start_);
     const auto done = static_cast<double>(progress.done - first_done_);
-    if (seconds < kRateFrom || done <= 0) return line;
+    if (seconds < rate_from || done <= 0) return line;
     const double rate = done / seconds;
     line += rate < 100 ? fmt::format("  {:.2g}/s", rate) : fmt::format("  {:.0f}/s", rate);
     if (progress.total > progress.done)

@@ -11,8 +11,8 @@
 namespace hone::cli {
 namespace {
 
-constexpr size_t kLinesShown = 2;
-constexpr size_t kBytesShown = 110;
+constexpr size_t lines_shown = 2;
+constexpr size_t bytes_shown = 110;
 
 struct Arguments {
   std::filesystem::path store;
@@ -25,8 +25,8 @@ struct Arguments {
 
 // A line of a stranger's file, short enough and harmless for a terminal.
 std::string shown(std::string_view line) {
-  std::string text(line.substr(0, kBytesShown));
-  if (line.size() > kBytesShown) {
+  std::string text(line.substr(0, bytes_shown));
+  if (line.size() > bytes_shown) {
     while (!text.empty() && (static_cast<unsigned char>(line[text.size()]) & 0xC0) == 0x80) text.pop_back();
     text += "...";
   }
@@ -37,7 +37,7 @@ std::string shown(std::string_view line) {
 }
 
 void print_start(std::string_view text) {
-  for (size_t lines = 0; lines < kLinesShown && !text.empty();) {
+  for (size_t lines = 0; lines < lines_shown && !text.empty();) {
     const size_t end = std::min(text.find('\n'), text.size());
     const std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));

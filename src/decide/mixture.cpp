@@ -11,18 +11,18 @@
 namespace hone::decide {
 namespace {
 
-constexpr double kImpossible = -std::numeric_limits<double>::infinity();
-constexpr double kLowest = std::numeric_limits<double>::lowest();
+constexpr double impossible = -std::numeric_limits<double>::infinity();
+constexpr double lowest_double = std::numeric_limits<double>::lowest();
 
 // log(e^a + e^b) without overflow; −inf is log 0.
 double log_add(double a, double b) {
   const auto [low, high] = std::minmax(a, b);
-  return high == kImpossible ? kImpossible : high + std::log1p(std::exp(low - high));
+  return high == impossible ? impossible : high + std::log1p(std::exp(low - high));
 }
 
 // Σ_j e^logs[j] = e^(largest + rest), split so that normalising keeps its precision when `largest` is huge.
 struct LogSum {
-  double largest = kImpossible;
+  double largest = impossible;
   double rest = 0;
 };
 
@@ -53,8 +53,8 @@ Joint joint(const std::vector<double>& log_weights, std::span<const double> log_
   for (const double x : log_probs)
     if (usable(x)) joint.scale = std::max(joint.scale, x);
   for (size_t j = 0; j < log_probs.size(); ++j)
-    joint.logs[j] += usable(log_probs[j]) ? log_probs[j] - joint.scale : kImpossible;
-  joint.logs[0] = std::max(joint.logs[0], kLowest);
+    joint.logs[j] += usable(log_probs[j]) ? log_probs[j] - joint.scale : impossible;
+  joint.logs[0] = std::max(joint.logs[0], lowest_double);
   return joint;
 }
 

@@ -10,8 +10,8 @@
 namespace hone::store {
 namespace {
 
-constexpr size_t kPieceBytes = 64 << 10;
-constexpr size_t kShortTail = 16;
+constexpr size_t piece_bytes = 64 << 10;
+constexpr size_t short_tail = 16;
 
 // From weakest to strongest. Tokenizers join a line end to the indentation after it, so a cut behind both counts too.
 enum class Boundary { none, character, space, sentence, indented_line, line, indented_blank_line, blank_line };
@@ -48,9 +48,9 @@ Boundary boundary_between(std::string_view before, std::string_view after) {
 
 // Where the piece that starts at `begin` ends: after a line, else before a word, else between characters.
 size_t piece_end(std::string_view document, size_t begin) {
-  if (document.size() - begin <= kPieceBytes) return document.size();
-  const size_t limit = begin + kPieceBytes;
-  const size_t least = begin + kPieceBytes / 2;
+  if (document.size() - begin <= piece_bytes) return document.size();
+  const size_t limit = begin + piece_bytes;
+  const size_t least = begin + piece_bytes / 2;
   for (size_t end = limit; end > least; --end) {
     if (document[end - 1] == '\n' && !is_space(document[end])) return end;
   }
@@ -162,7 +162,7 @@ class Chunker {
   void finish() {
     const size_t rest = tokens_.size() - first_;
     if (rest == 0) return hand_over();
-    if (rest < kShortTail && !held_.tokens.empty() && held_.tokens.size() + rest <= chunk_tokens_) {
+    if (rest < short_tail && !held_.tokens.empty() && held_.tokens.size() + rest <= chunk_tokens_) {
       held_.tokens.insert(held_.tokens.end(), tokens_.begin() + static_cast<ptrdiff_t>(first_), tokens_.end());
       held_.end = document_.size();
     } else {
@@ -196,9 +196,9 @@ class Chunker {
 }  // namespace
 
 void for_each_chunk(std::string_view document, const Tokenizer& tokenizer, size_t chunk_tokens, const TakeChunk& take) {
-  if (chunk_tokens < kMinChunkTokens)
+  if (chunk_tokens < min_chunk_tokens)
     throw Error(ErrorCode::bad_input,
-                fmt::format("a chunk of {} tokens is too short; use {} or more", chunk_tokens, kMinChunkTokens));
+                fmt::format("a chunk of {} tokens is too short; use {} or more", chunk_tokens, min_chunk_tokens));
   Chunker(document, tokenizer, chunk_tokens, take).run();
 }
 

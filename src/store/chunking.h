@@ -10,7 +10,7 @@
 
 namespace hone::store {
 
-inline constexpr size_t kMinChunkTokens = 16;
+inline constexpr size_t min_chunk_tokens = 16;
 
 using TakeChunk = std::function<void(std::string_view text, std::span<const Token> tokens)>;
 

@@ -15,7 +15,7 @@
 namespace hone::store {
 namespace {
 
-constexpr int kBusyMilliseconds = 10000;
+constexpr int busy_milliseconds = 10000;
 constexpr size_t most_shown = 120;
 
 std::string percent_encoded(const std::string& path) {
@@ -137,7 +137,7 @@ void Database::connect(const std::string& uri, int flags) {
   if (!connection) throw std::bad_alloc();
   if (code != SQLITE_OK) fail(code);
   sqlite3_extended_result_codes(connection, 1);
-  sqlite3_busy_timeout(connection, kBusyMilliseconds);
+  sqlite3_busy_timeout(connection, busy_milliseconds);
   sqlite3_db_config(connection, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   sqlite3_db_config(connection, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
 }

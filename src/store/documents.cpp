@@ -9,7 +9,7 @@
 namespace hone::store {
 namespace {
 
-constexpr size_t kLinesNamed = 3;
+constexpr size_t lines_named = 3;
 
 struct Sequence {
   size_t length;
@@ -117,11 +117,11 @@ DocumentScan scan_lines(std::string_view contents, const std::function<void(std:
     if (parsed.problem.empty()) {
       ++scan.documents;
       take(parsed.text);
-    } else if (++problems <= kLinesNamed) {
+    } else if (++problems <= lines_named) {
       details += fmt::format("{}line {}: {}", details.empty() ? "" : "; ", number, parsed.problem);
     }
   }
-  if (problems > kLinesNamed) details += fmt::format("; and {} more lines", problems - kLinesNamed);
+  if (problems > lines_named) details += fmt::format("; and {} more lines", problems - lines_named);
   scan.skipped = scan.documents == 0 && problems == 0 ? "empty" : details;
   return scan;
 }

@@ -9,7 +9,7 @@ namespace hone::store {
 namespace {
 
 using CharacterTest = int (*)(int);
-constexpr std::array<std::pair<std::string_view, CharacterTest>, 12> kNamedSets = {{
+constexpr std::array<std::pair<std::string_view, CharacterTest>, 12> named_sets = {{
     {"alnum", [](int c) { return std::isalnum(c); }},
     {"alpha", [](int c) { return std::isalpha(c); }},
     {"blank", [](int c) { return std::isblank(c); }},
@@ -25,7 +25,7 @@ constexpr std::array<std::pair<std::string_view, CharacterTest>, 12> kNamedSets 
 }};
 
 bool add_named_set(std::string_view name, std::bitset<256>& set) {
-  for (const auto& [known, test] : kNamedSets) {
+  for (const auto& [known, test] : named_sets) {
     if (known != name) continue;
     for (int c = 0; c < 128; ++c) {
       if (test(c)) set.set(static_cast<size_t>(c));

@@ -22,16 +22,16 @@ using store::Statement;
 using store::Transaction;
 using store::WalkedFile;
 
-constexpr int64_t kUnsettledNs = 2'000'000'000;
-constexpr int64_t kUnknownTime = 0;
-constexpr size_t kOptimizeShare = 10;
+constexpr int64_t unsettled_ns = 2'000'000'000;
+constexpr int64_t unknown_time = 0;
+constexpr size_t optimize_share = 10;
 
 // The time to remember for a file. One that changed moments ago may change again within the same time stamp: it is
 // compared by content next time.
 int64_t settled_mtime(int64_t mtime_ns) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const int64_t now_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
-  return mtime_ns > now_ns - kUnsettledNs ? kUnknownTime : mtime_ns;
+  return mtime_ns > now_ns - unsettled_ns ? unknown_time : mtime_ns;
 }
 
 // What the database knows about a file.
@@ -265,9 +265,9 @@ std::string nothing_indexed(const std::vector<fs::path>& paths, const IndexRepor
 IndexReport Store::index(const std::vector<fs::path>& paths, const Tokenizer& tokenizer, const IndexOptions& options,
                          const Watch& watch) {
   impl_->require_writable("to index");
-  if (options.chunk_tokens < store::kMinChunkTokens)
+  if (options.chunk_tokens < store::min_chunk_tokens)
     throw Error(ErrorCode::bad_input, fmt::format("a chunk of {} tokens is too short; use {} or more",
-                                                  options.chunk_tokens, store::kMinChunkTokens));
+                                                  options.chunk_tokens, store::min_chunk_tokens));
   impl_->counts.version = -1;
   impl_->loaded_vectors.version = -1;
   const store::Walk walk = store::walk(paths, watch.cancel);
@@ -281,7 +281,7 @@ IndexReport Store::index(const std::vector<fs::path>& paths, const Tokenizer& to
   indexer.remove_gone(walk);
   watch.report("index", walk.files.size(), walk.files.size());
   report.chunks_total = chunk_count();
-  if (report.chunks_added > report.chunks_total / kOptimizeShare)
+  if (report.chunks_added > report.chunks_total / optimize_share)
     impl_->database.execute("INSERT INTO words (words) VALUES ('optimize')");
   if (report.files_indexed + report.files_unchanged + report.files_removed == 0)
     throw Error(ErrorCode::bad_input, nothing_indexed(paths, report));

@@ -13,7 +13,7 @@ namespace {
 using store::Database;
 using store::Statement;
 
-constexpr size_t kQueryWords = 48;
+constexpr size_t query_words = 48;
 
 struct Word {
   std::string text;
@@ -47,7 +47,7 @@ std::vector<Word> informative_words(const Database& database, WordCounts& counts
   }
   std::sort(words.begin(), words.end(),
             [](const Word& a, const Word& b) { return a.weight != b.weight ? a.weight > b.weight : a.text < b.text; });
-  if (words.size() > kQueryWords) words.resize(kQueryWords);
+  if (words.size() > query_words) words.resize(query_words);
   return words;
 }
 

@@ -22,15 +22,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kTemporary = "tmp-";
-constexpr int64_t kAbandonedSeconds = 3600;
-constexpr std::array<char, 8> kMagic = {'H', 'O', 'N', 'E', 'G', 'R', 'O', 'W'};
-constexpr uint32_t kFormat = 1;
+constexpr std::string_view temporary_prefix = "tmp-";
+constexpr int64_t abandoned_seconds = 3600;
+constexpr std::array<char, 8> file_magic = {'H', 'O', 'N', 'E', 'G', 'R', 'O', 'W'};
+constexpr uint32_t format_version = 1;
 
 // A file is this, then the key, then the row.
 struct Header {
-  std::array<char, 8> magic = kMagic;
-  uint32_t format = kFormat;
+  std::array<char, 8> magic = file_magic;
+  uint32_t format = format_version;
   uint32_t key_bytes = 0;
   uint64_t row_bytes = 0;
   uint64_t checksum = 0;  // XXH3 of key and row
@@ -48,8 +48,9 @@ State judge(std::string_view file, const std::string& key) {
   if (file.size() < sizeof header) return State::damaged;
   std::memcpy(&header, file.data(), sizeof header);
   const std::string_view contents = file.substr(sizeof header);
-  const bool whole = header.magic == kMagic && header.format == kFormat && header.key_bytes <= contents.size() &&
-                     header.row_bytes == contents.size() - header.key_bytes && header.checksum == checksum(contents);
+  const bool whole = header.magic == file_magic && header.format == format_version &&
+                     header.key_bytes <= contents.size() && header.row_bytes == contents.size() - header.key_bytes &&
+                     header.checksum == checksum(contents);
   if (!whole) return State::damaged;
   return contents.substr(0, header.key_bytes) == key ? State::good : State::other_key;
 }
@@ -77,7 +78,7 @@ bool write_all(int fd, std::string_view bytes) {
 }
 
 bool write_row(const fs::path& folder, const fs::path& file, std::string_view bytes) {
-  std::string temporary = (folder / (std::string(kTemporary) + "XXXXXX")).string();
+  std::string temporary = (folder / (std::string(temporary_prefix) + "XXXXXX")).string();
   const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
   if (fd < 0) return false;
   const bool written = write_all(fd, bytes) && ::fchmod(fd, 0644) == 0;
@@ -103,9 +104,9 @@ std::vector<Entry> rows_in(const fs::path& folder) {
     struct stat info {};
     const std::string name = entry->path().filename().string();
     if (::lstat(entry->path().c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
-    if (!name.starts_with(kTemporary))
+    if (!name.starts_with(temporary_prefix))
       rows.push_back({info.st_mtim.tv_sec, info.st_mtim.tv_nsec, name, static_cast<uint64_t>(info.st_size)});
-    else if (info.st_mtim.tv_sec < now().tv_sec - kAbandonedSeconds)
+    else if (info.st_mtim.tv_sec < now().tv_sec - abandoned_seconds)
       ::unlink(entry->path().c_str());
   }
   return rows;

@@ -13,7 +13,7 @@
 
 namespace hone::store {
 
-inline constexpr const char* kRowsFolder = "gradients";
+inline constexpr const char* rows_folder = "gradients";
 
 // Marks the row as used now. Damaged files are deleted where that is allowed.
 std::optional<StoredRow> find_row(const std::filesystem::path& folder, const std::string& key);

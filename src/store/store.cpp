@@ -23,21 +23,21 @@ namespace fs = std::filesystem;
 using store::Database;
 using store::Statement;
 
-constexpr const char* kDatabase = "store.sqlite";
-constexpr const char* kLock = "lock";
-constexpr const char* kIgnore = ".ignore";
+constexpr const char* database_file = "store.sqlite";
+constexpr const char* lock_file = "lock";
+constexpr const char* ignore_file = ".ignore";
 
 // Keeps `hone index DOCUMENTS -o DOCUMENTS` from writing into somebody's folder.
 void require_store_or_empty(const fs::path& directory) {
-  const std::set<std::string> own = {kDatabase,
-                                     std::string(kDatabase) + "-wal",
-                                     std::string(kDatabase) + "-shm",
-                                     kLock,
-                                     kIgnore,
-                                     store::kRowsFolder,
+  const std::set<std::string> own = {database_file,
+                                     std::string(database_file) + "-wal",
+                                     std::string(database_file) + "-shm",
+                                     lock_file,
+                                     ignore_file,
+                                     store::rows_folder,
                                      store::vectors_name};
   std::error_code error;
-  if (fs::exists(directory / kDatabase, error)) return;
+  if (fs::exists(directory / database_file, error)) return;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
     if (!own.contains(entry->path().filename().string()))
       throw Error(ErrorCode::bad_input,
@@ -93,8 +93,8 @@ WriterLock::~WriterLock() {
 
 Store::Impl::Impl(fs::path where, Database::Access access)
     : directory(std::move(where)),
-      lock(access == Database::Access::write ? WriterLock(directory / kLock, directory.string()) : WriterLock()),
-      database(directory / kDatabase, access, directory.string()) {}
+      lock(access == Database::Access::write ? WriterLock(directory / lock_file, directory.string()) : WriterLock()),
+      database(directory / database_file, access, directory.string()) {}
 
 void Store::Impl::require_writable(std::string_view purpose) const {
   if (!lock.held())
@@ -110,7 +110,7 @@ Store::~Store() = default;
 Store Store::create(const fs::path& directory, const StoreIdentity& identity) {
   make_directory(directory);
   auto impl = std::make_unique<Impl>(directory, Database::Access::write);
-  if (!fs::exists(directory / kIgnore)) write_file_atomically(directory / kIgnore, "*\n");
+  if (!fs::exists(directory / ignore_file)) write_file_atomically(directory / ignore_file, "*\n");
   if (!store::has_schema(impl->database)) store::create_schema(impl->database, identity);
   impl->identity = store::read_identity(impl->database, directory.string());
   require_same_model(directory, impl->identity, identity);
@@ -123,7 +123,7 @@ Store Store::open(const fs::path& directory, const StoreIdentity& identity) {
     return Error(ErrorCode::not_found, fmt::format("no store at '{}'; make one with `hone index MODEL PATH... -o {}`",
                                                    directory.string(), directory.string()));
   };
-  if (!fs::exists(directory / kDatabase, error)) throw missing();
+  if (!fs::exists(directory / database_file, error)) throw missing();
   auto impl = std::make_unique<Impl>(directory, Database::Access::read);
   if (!store::has_schema(impl->database)) throw missing();
   impl->identity = store::read_identity(impl->database, directory.string());
@@ -205,11 +205,11 @@ void StoredRow::drop_pages() const {
 }
 
 std::optional<StoredRow> Store::find_row(const std::string& key) const {
-  return store::find_row(impl_->directory / store::kRowsFolder, key);
+  return store::find_row(impl_->directory / store::rows_folder, key);
 }
 
 void Store::keep_row(const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) const {
-  store::keep_row(impl_->directory / store::kRowsFolder, key, row, budget_bytes);
+  store::keep_row(impl_->directory / store::rows_folder, key, row, budget_bytes);
 }
 
 }  // namespace hone
