@@ -1,0 +1,13 @@
+// What makes each experiment; a new one adds its line here and in experiments.cpp.
+#pragma once
+
+#include <memory>
+
+#include "lab/experiment.h"
+
+namespace hone::lab {
+
+std::unique_ptr<const Experiment> make_certificate();
+std::unique_ptr<const Experiment> make_gp_benchmark();
+
+}  // namespace hone::lab
