@@ -17,7 +17,8 @@ struct Series {
   std::vector<double> y;          // [points]
   std::vector<double> low = {};   // ends of the error bars [points], or empty
   std::vector<double> high = {};  //
-  bool dashed = false;            // a reference: a bound, a theory, a published value
+  bool dashed = false;            // a reference without points: a bound, a theory, a published value
+  int colour = -1;                // of the palette, 0 …; −1: the series' own place in the figure
 };
 
 enum class FigureKind { lines, bars, steps };
@@ -38,9 +39,11 @@ struct Figure {
 // The empirical distribution function of `values`: x ascending, y the share of values ≤ x. For FigureKind::steps.
 Series ecdf(std::string name, std::vector<double> values);
 
-// Whether a gnuplot that draws SVG is in PATH.
-bool can_draw();
-// Draws `figure` to `folder`/NAME.svg. Throws Error{io, unsupported} if gnuplot fails or is absent.
-void draw(const Figure& figure, const std::filesystem::path& folder, const CancelToken& cancel = {});
+// Writes `folder`/NAME.gp, a gnuplot script that holds the data and draws NAME.svg beside itself. Returns its path.
+// Throws Error{io}, Error{bad_input} for a series whose parts differ in length.
+std::filesystem::path write_script(const Figure& figure, const std::filesystem::path& folder);
+// Draws a script of write_script(). Returns the SVG's path. Throws Error{unsupported} if there is no gnuplot, Error{io}
+// if it fails, Error{cancelled}.
+std::filesystem::path draw(const std::filesystem::path& script, const CancelToken& cancel = {});
 
 }  // namespace hone::lab

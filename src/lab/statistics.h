@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "hone/decide.h"
@@ -18,6 +19,9 @@ struct Method {
 
 // Sample standard deviation over sqrt(n); 0 for one value. Throws Error{bad_input} if values is empty.
 double standard_error(std::span<const double> values);
+
+// count/total and its 95 % Wilson score interval. Throws Error{bad_input} unless count ≤ total, total > 0.
+decide::Interval share_interval(size_t count, size_t total);
 
 // Two-sided paired permutation test of mean 0: under the hypothesis each difference's sign is a fair coin. Exact over
 // all 2^m sign flips of the m differences that are not 0 where that is at most 2^16, otherwise from `draws` flips of
@@ -38,6 +42,8 @@ struct Comparison {
   bool found = false;           // holm_p ≤ .05: a difference was found
 };
 
+// Holm's correction of `family` in place: sets holm_p and found. Call it again over several families joined into one.
+void correct(std::span<Comparison> family);
 // Every pair of methods (a before b), one family. Throws Error{bad_input} if the numbers of tasks differ or are 0.
 std::vector<Comparison> compare_all(std::span<const Method> methods, uint64_t seed = 0);
 // Only the pairs (a, b) given by index into `methods`, one family.

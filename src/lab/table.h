@@ -44,7 +44,10 @@ class Table {
 
 // A cell as it is written, before quoting.
 std::string text(const Cell& cell);
-// One line of CSV (RFC 4180, ended by \n); a cell with a comma, a quote or a line break is quoted.
+// One line of CSV, ended by \n. A cell with a comma or a quote is quoted (RFC 4180); a line break becomes a space, so
+// that a row is a line.
 std::string csv_line(const std::vector<std::string>& cells);
+// The cells of a line without its \n. Throws Error{corrupt} for a quote that does not end.
+std::vector<std::string> csv_cells(std::string_view line);
 
 }  // namespace hone::lab

@@ -1,0 +1,156 @@
+#include "lab/figure.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/files.h"
+#include "base/subprocess.h"
+
+namespace hone::lab {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Okabe & Ito's palette, told apart by colour-blind readers too.
+constexpr std::array<std::string_view, 8> palette = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
+                                                     "#E69F00", "#56B4E9", "#7F7F7F", "#000000"};
+constexpr std::array<int, 8> points = {7, 5, 9, 11, 13, 6, 4, 8};
+constexpr double group_width = 0.8;      // of a group of bars, categories being 1 apart
+constexpr size_t level_characters = 90;  // of category labels side by side, before they have to be turned
+
+// A gnuplot string: nothing in it is special.
+std::string gnuplot_string(std::string_view text) {
+  std::string result = "'";
+  for (const char c : text) {
+    if (c == '\'') result += c;
+    result += c == '\n' ? ' ' : c;
+  }
+  return result + "'";
+}
+
+void check(const Figure& figure) {
+  for (const Series& series : figure.series) {
+    const size_t size = series.y.size();
+    const bool on_categories = figure.kind == FigureKind::bars && series.x.empty();
+    if ((!on_categories && series.x.size() != size) || (on_categories && size > figure.categories.size()) ||
+        (!series.low.empty() && series.low.size() != size) || series.low.size() != series.high.size())
+      throw Error(ErrorCode::bad_input,
+                  fmt::format("figure '{}', series '{}': {} values of y do not fit {} of x, {} and "
+                              "{} ends of error bars, {} categories",
+                              figure.name, series.name, size, series.x.size(), series.low.size(), series.high.size(),
+                              figure.categories.size()));
+  }
+}
+
+std::string number(double value) { return std::isfinite(value) ? fmt::format("{}", value) : "NaN"; }
+
+// $data0 … : x y low high a line.
+std::string data(const Figure& figure) {
+  std::string text;
+  const double groups = static_cast<double>(figure.series.size());
+  for (size_t s = 0; s < figure.series.size(); ++s) {
+    const Series& series = figure.series[s];
+    const double offset = group_width * ((static_cast<double>(s) + 0.5) / groups - 0.5);
+    text += fmt::format("$data{} << end\n", s);
+    for (size_t i = 0; i < series.y.size(); ++i) {
+      const double x = series.x.empty() ? static_cast<double>(i) + offset : series.x[i];
+      const bool bars = !series.low.empty();
+      text += fmt::format("{} {} {} {}\n", number(x), number(series.y[i]), number(bars ? series.low[i] : series.y[i]),
+                          number(bars ? series.high[i] : series.y[i]));
+    }
+    text += "end\n";
+  }
+  return text;
+}
+
+std::string axes(const Figure& figure) {
+  std::string text = fmt::format("set title {}\nset xlabel {}\nset ylabel {}\n", gnuplot_string(figure.title),
+                                 gnuplot_string(figure.x_label), gnuplot_string(figure.y_label));
+  if (figure.log_x) text += "set logscale x\n";
+  if (figure.log_y) text += "set logscale y\n";
+  if (figure.kind == FigureKind::steps) text += "set yrange [0:1]\n";
+  if (figure.kind != FigureKind::bars || figure.categories.empty()) return text;
+  size_t characters = 0;
+  for (const std::string& category : figure.categories) characters += category.size() + 2;
+  text += fmt::format("set style fill solid 0.85 noborder\nset boxwidth {:.6g}\nset xrange [-0.6:{}]\nset xtics {}(",
+                      0.92 * group_width / static_cast<double>(std::max<size_t>(figure.series.size(), 1)),
+                      static_cast<double>(figure.categories.size()) - 0.4,
+                      characters > level_characters ? "rotate by -30 " : "");
+  for (size_t i = 0; i < figure.categories.size(); ++i)
+    text += fmt::format("{}{} {}", i > 0 ? ", " : "", gnuplot_string(figure.categories[i]), i);
+  return text + ")\nset xtics scale 0\n" + (figure.log_y ? "" : "set xzeroaxis linetype -1 linecolor '#404040'\n");
+}
+
+std::string plot(const Figure& figure) {
+  std::string text;
+  for (size_t s = 0; s < figure.series.size(); ++s) {
+    const Series& series = figure.series[s];
+    const size_t colour = series.colour >= 0 ? static_cast<size_t>(series.colour) : s;
+    const std::string_view hex = palette[colour % palette.size()];
+    const std::string title = series.name.empty() ? "notitle" : "title " + gnuplot_string(series.name);
+    std::string style =
+        fmt::format("linespoints linewidth 2 pointtype {} pointsize 0.6", points[colour % points.size()]);
+    if (figure.kind == FigureKind::bars) style = "boxes";
+    if (figure.kind == FigureKind::steps) style = "steps linewidth 2";
+    if (series.dashed)
+      style = fmt::format("{} linewidth 2 dashtype 2", figure.kind == FigureKind::steps ? "steps" : "lines");
+    text += fmt::format("{}$data{} using 1:2 with {} linecolor '{}' {}", text.empty() ? "plot " : ", \\\n     ", s,
+                        style, hex, title);
+    if (!series.low.empty())
+      text +=
+          fmt::format(", \\\n     $data{} using 1:2:3:4 with yerrorbars pointtype 0 linewidth 1 linecolor '{}' notitle",
+                      s, figure.kind == FigureKind::bars ? "#202020" : hex);
+  }
+  return text + "\n";
+}
+
+}  // namespace
+
+Series ecdf(std::string name, std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  Series series{std::move(name), {}, {}};
+  const double n = static_cast<double>(values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i == 0) {
+      series.x.push_back(values[0]);
+      series.y.push_back(0);
+    }
+    if (i + 1 < values.size() && values[i + 1] == values[i]) continue;
+    series.x.push_back(values[i]);
+    series.y.push_back(static_cast<double>(i + 1) / n);
+  }
+  return series;
+}
+
+fs::path write_script(const Figure& figure, const fs::path& folder) {
+  check(figure);
+  const fs::path path = folder / (figure.name + ".gp");
+  write_file_atomically(path,
+                        "# Draws the figure beside this script: gnuplot SCRIPT\n"
+                        "set encoding utf8\n"
+                        "set terminal svg size 880,500 noenhanced background '#ffffff' font 'Helvetica,14'\n"
+                        "set output ARG0[1:strlen(ARG0)-3].'.svg'\n"
+                        "set key outside right top vertical Left reverse samplen 2 spacing 1.15\n"
+                        "set grid ytics linecolor '#dddddd' linetype 1 linewidth 1\n"
+                        "set border 3 linecolor '#404040'\nset tics nomirror\n" +
+                            axes(figure) + data(figure) + plot(figure));
+  return path;
+}
+
+fs::path draw(const fs::path& script, const CancelToken& cancel) {
+  fs::path drawing = fs::absolute(script).replace_extension(".svg");
+  const int status = run_process({"gnuplot", fs::absolute(script).string()}, {.quiet = true}, cancel);
+  if (status == 0) return fs::path(script).replace_extension(".svg");
+  std::error_code ignored;
+  fs::remove(drawing, ignored);
+  if (status == 127)
+    throw Error(ErrorCode::unsupported,
+                "there is no gnuplot, so figures were not drawn; install it (Debian: gnuplot-nox) and run this again");
+  throw Error(ErrorCode::io, fmt::format("gnuplot could not draw '{}' (status {}); run gnuplot on it to see why",
+                                         script.string(), status));
+}
+
+}  // namespace hone::lab

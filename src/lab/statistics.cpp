@@ -1,0 +1,130 @@
+#include "lab/statistics.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+
+#include "base/parallel.h"
+#include "base/random.h"
+
+namespace hone::lab {
+namespace {
+
+constexpr size_t exact_limit = 16;  // differences whose sign flips are all tried
+constexpr double alpha = 0.05;
+
+void check(std::string_view what, std::span<const double> values) {
+  if (values.empty()) throw Error(ErrorCode::bad_input, fmt::format("{}: there are no values", what));
+  for (size_t i = 0; i < values.size(); ++i)
+    if (!std::isfinite(values[i]))
+      throw Error(ErrorCode::bad_input, fmt::format("{}: value {} is {}, not a finite number", what, i, values[i]));
+}
+
+// Σ ±d_i, bit i of `signs` set for plus.
+double flipped_sum(std::span<const double> d, uint64_t signs) {
+  double sum = 0;
+  for (size_t i = 0; i < d.size(); ++i) sum += (signs >> i & 1) != 0 ? d[i] : -d[i];
+  return sum;
+}
+
+}  // namespace
+
+double standard_error(std::span<const double> values) {
+  check("standard_error", values);
+  if (values.size() == 1) return 0;
+  const double n = static_cast<double>(values.size());
+  const double mean = std::reduce(values.begin(), values.end()) / n;
+  double squares = 0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  return std::sqrt(squares / (n - 1) / n);
+}
+
+decide::Interval share_interval(size_t count, size_t total) {
+  if (total == 0 || count > total)
+    throw Error(ErrorCode::bad_input, fmt::format("share_interval: {} of {} is not a share", count, total));
+  constexpr double z = 1.959963984540054;
+  const double n = static_cast<double>(total), p = static_cast<double>(count) / n;
+  const double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
+  const double half = z / (1 + z * z / n) * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+  return {p, count == 0 ? 0 : middle - half, count == total ? 1 : middle + half};
+}
+
+double sign_flip_p(std::span<const double> differences, uint64_t seed, size_t draws) {
+  check("sign_flip_p", differences);
+  std::vector<double> d;
+  double observed = 0, most = 0;
+  for (const double difference : differences) {
+    if (difference == 0) continue;
+    d.push_back(difference);
+    observed += difference;
+    most += std::abs(difference);
+  }
+  const double threshold = std::abs(observed) - 1e-12 * most;  // sums in another order round differently
+  if (d.size() <= exact_limit) {
+    const uint64_t flips = uint64_t{1} << d.size();
+    size_t extreme = 0;
+    for (uint64_t signs = 0; signs < flips; ++signs) extreme += std::abs(flipped_sum(d, signs)) >= threshold;
+    return static_cast<double>(extreme) / static_cast<double>(flips);
+  }
+  RandomStream random(seed, "sign flips");
+  size_t extreme = 0;
+  for (size_t draw = 0; draw < draws; ++draw) {
+    double sum = 0;
+    for (size_t i = 0; i < d.size(); i += 64)
+      sum += flipped_sum(std::span(d).subspan(i, std::min<size_t>(64, d.size() - i)), random.next());
+    extreme += std::abs(sum) >= threshold;
+  }
+  return static_cast<double>(1 + extreme) / static_cast<double>(1 + draws);
+}
+
+std::vector<double> holm(std::span<const double> p) {
+  std::vector<size_t> order(p.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] < p[b]; });
+  std::vector<double> corrected(p.size());
+  double largest = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    largest = std::max(largest, std::min(1.0, static_cast<double>(order.size() - i) * p[order[i]]));
+    corrected[order[i]] = largest;
+  }
+  return corrected;
+}
+
+void correct(std::span<Comparison> family) {
+  std::vector<double> p;
+  for (const Comparison& comparison : family) p.push_back(comparison.p);
+  const std::vector<double> corrected = holm(p);
+  for (size_t i = 0; i < family.size(); ++i) {
+    family[i].holm_p = corrected[i];
+    family[i].found = corrected[i] <= alpha;
+  }
+}
+
+std::vector<Comparison> compare(std::span<const Method> methods, std::span<const std::pair<size_t, size_t>> pairs,
+                                uint64_t seed) {
+  std::vector<Comparison> comparisons(pairs.size());
+  parallel_for(pairs.size(), [&](size_t i) {
+    const Method &a = methods[pairs[i].first], &b = methods[pairs[i].second];
+    if (a.values.size() != b.values.size() || a.values.empty())
+      throw Error(ErrorCode::bad_input,
+                  fmt::format("{} has {} values and {} has {}; pairs need the same tasks, at least one", a.name,
+                              a.values.size(), b.name, b.values.size()));
+    std::vector<double> differences(a.values.size());
+    for (size_t task = 0; task < differences.size(); ++task) differences[task] = a.values[task] - b.values[task];
+    comparisons[i] = {a.name, b.name, decide::bootstrap_mean(differences, seed), sign_flip_p(differences, seed)};
+  });
+  correct(comparisons);
+  return comparisons;
+}
+
+std::vector<Comparison> compare_all(std::span<const Method> methods, uint64_t seed) {
+  std::vector<std::pair<size_t, size_t>> pairs;
+  for (size_t a = 0; a < methods.size(); ++a)
+    for (size_t b = a + 1; b < methods.size(); ++b) pairs.emplace_back(a, b);
+  return compare(methods, pairs, seed);
+}
+
+}  // namespace hone::lab
