@@ -13,9 +13,14 @@ namespace {
 
 struct Settings {
   explicit Settings(const Json& config)
-      : seed(config.at("seed")), tasks(config.at("tasks")), per_pass(config.at("tasks_per_pass")),
-        examples(config.at("examples")), layers(config.at("layers")), steps(config.at("descent_steps")),
-        descents(config.at("descent_tasks")), c(config.at("c").get<std::vector<double>>()) {}
+      : seed(config.at("seed")),
+        tasks(config.at("tasks")),
+        per_pass(config.at("tasks_per_pass")),
+        examples(config.at("examples")),
+        layers(config.at("layers")),
+        steps(config.at("descent_steps")),
+        descents(config.at("descent_tasks")),
+        c(config.at("c").get<std::vector<double>>()) {}
 
   uint64_t seed;
   size_t tasks, per_pass, examples;
@@ -61,8 +66,7 @@ std::vector<Row> kernel_rows(const Model& model, const Settings& settings, size_
     prompts.push_back(digit_prompt(model, tasks.back()));
   }
   const Readout readout = digit_readout(model);
-  const auto kernels =
-      prompt_kernels(model, prompts, value_blocks(model, settings.layers), {&readout, 1}, cancel);
+  const auto kernels = prompt_kernels(model, prompts, value_blocks(model, settings.layers), readout, cancel);
   std::vector<Row> rows;
   for (size_t i = 0; i < tasks.size(); ++i) rows.push_back(kernel_row(first + i, tasks[i], kernels[i]));
   return rows;
@@ -73,16 +77,23 @@ Row descent_row(const Model& model, const Settings& settings, size_t number, con
   const LabelledPrompt prompt = digit_prompt(model, task);
   const std::vector<BlockId> blocks = value_blocks(model, settings.layers);
   const Readout readout = digit_readout(model);
-  const PromptKernels kernels = std::move(prompt_kernels(model, {&prompt, 1}, blocks, {&readout, 1}, cancel).front());
+  const PromptKernels kernels = std::move(prompt_kernels(model, {&prompt, 1}, blocks, readout, cancel).front());
   const decide::Spectrum spectrum(decide::sum_blocks(kernels.blocks()).kernel);
   std::vector<double> rates, answers;
   for (const double c : settings.c) rates.push_back(decide::step_size(spectrum, c));
-  for (const auto& path :
-       weight_descent(model, prompt, task.targets(), blocks, readout, rates, settings.steps, cancel))
+  for (const auto& path : weight_descent(model, prompt, task.targets(), blocks, readout, rates, settings.steps, cancel))
     answers.insert(answers.end(), path.begin(), path.end());
-  return {static_cast<int64_t>(number), std::string("descent"), static_cast<int64_t>(task.noisy), task.sign,
-          static_cast<int64_t>(task.shift), task.target(), kernels.answer, std::string(), std::string(),
-          std::string(), number_list(answers)};
+  return {static_cast<int64_t>(number),
+          std::string("descent"),
+          static_cast<int64_t>(task.noisy),
+          task.sign,
+          static_cast<int64_t>(task.shift),
+          task.target(),
+          kernels.answer,
+          std::string(),
+          std::string(),
+          std::string(),
+          number_list(answers)};
 }
 
 }  // namespace

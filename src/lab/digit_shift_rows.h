@@ -7,8 +7,8 @@
 
 namespace hone::lab {
 
-// Raw rows of kind "kernel", one a task of the stream, hold K, k_x and r: everything but true descent follows from them.
-// Those of kind "descent" hold the answers after 0 … 30 steps of true descent, for every c.
+// Raw rows of kind "kernel", one a task of the stream, hold K, k_x and r: everything but true descent follows from
+// them. Those of kind "descent" hold the answers after 0 … 30 steps of true descent, for every c.
 struct DigitShiftRows {
   std::vector<StepTask> tasks;  // by number
   std::vector<bool> noisy;

@@ -7,7 +7,10 @@
 
 namespace hone::lab {
 
+std::unique_ptr<const Experiment> make_block_budget();
 std::unique_ptr<const Experiment> make_certificate();
+std::unique_ptr<const Experiment> make_digit_shift();
 std::unique_ptr<const Experiment> make_gp_benchmark();
+std::unique_ptr<const Experiment> make_sst2();
 
 }  // namespace hone::lab

@@ -12,8 +12,9 @@ namespace hone::lab {
 NotWorse not_worse(std::string rule, std::string condition, std::span<const double> errors,
                    std::span<const double> reference, uint64_t seed) {
   if (errors.empty() || errors.size() != reference.size())
-    throw Error(ErrorCode::bad_input, fmt::format("'{}' has {} tasks, its reference {}; the same, at least one, are needed",
-                                                  rule, errors.size(), reference.size()));
+    throw Error(ErrorCode::bad_input,
+                fmt::format("'{}' has {} tasks, its reference {}; the same, at least one, are needed", rule,
+                            errors.size(), reference.size()));
   const double tasks = static_cast<double>(errors.size());
   std::vector<double> differences, beyond_margin;
   for (size_t i = 0; i < errors.size(); ++i) {

@@ -24,8 +24,8 @@ struct NotWorse {
 constexpr double margin = 0.02;  // of the reference's mean squared error
 
 // Squared errors of both on the same tasks. p is that of the normal approximation for the mean of rule − (1 + margin) ·
-// reference, task by task, so that the reference's own uncertainty counts. Throws Error{bad_input} for no tasks or sizes
-// that differ.
+// reference, task by task, so that the reference's own uncertainty counts. Throws Error{bad_input} for no tasks or
+// sizes that differ.
 NotWorse not_worse(std::string rule, std::string condition, std::span<const double> errors,
                    std::span<const double> reference, uint64_t seed = 0);
 // Holm's correction over all entries, as one family.

@@ -1,4 +1,4 @@
-// Several prompts in one pass; each prompt and readout has Grams of its own.
+// Several prompts in one pass; each has Grams of its own.
 #include "lab/prompt_kernels.h"
 
 #include <fmt/format.h>
@@ -37,30 +37,29 @@ std::vector<BlockId> value_blocks(const Model& model, int layers) {
   return blocks_of(model, std::max(0, model.config().layers - layers), only);
 }
 
+std::vector<BlockId> at_least_value_blocks(const Model& model, int count) {
+  return value_blocks(model, (count + model.config().kv_heads - 1) / model.config().kv_heads);
+}
+
 std::vector<PromptKernels> prompt_kernels(const Model& model, std::span<const LabelledPrompt> prompts,
-                                          std::span<const BlockId> blocks, std::span<const Readout> readouts,
+                                          std::span<const BlockId> blocks, const Readout& readout,
                                           const CancelToken& cancel) {
-  if (blocks.empty() || readouts.empty() || prompts.empty())
-    throw Error(ErrorCode::bad_input, "kernels need at least one prompt, one block and one readout");
+  if (blocks.empty() || prompts.empty())
+    throw Error(ErrorCode::bad_input, "kernels need at least one prompt and one block");
   std::vector<std::vector<std::vector<Token>>> texts;
   for (const LabelledPrompt& prompt : prompts) {
     if (prompt.examples.empty()) throw Error(ErrorCode::bad_input, "a prompt without examples has no kernel");
     texts.push_back(prompt.texts());
   }
-  // A second readout of a text shares all of its tokens with the first.
   std::vector<Sequence> batch;
-  std::vector<Readout> of_sequence;
   std::vector<GramSink> grams;
   std::vector<PartOfBatch> parts;
-  grams.reserve(texts.size() * readouts.size());
-  parts.reserve(texts.size() * readouts.size());
+  grams.reserve(texts.size());
+  parts.reserve(texts.size());
   for (const auto& of_prompt : texts) {
     const size_t first = batch.size();
-    for (const Readout& readout : readouts) {
-      parts.emplace_back(grams.emplace_back(model, blocks), batch.size(), of_prompt.size());
-      for (const std::vector<Token>& text : of_prompt) batch.push_back({.tokens = text});
-      of_sequence.insert(of_sequence.end(), of_prompt.size(), readout);
-    }
+    parts.emplace_back(grams.emplace_back(model, blocks), first, of_prompt.size());
+    for (const std::vector<Token>& text : of_prompt) batch.push_back({.tokens = text});
     const std::span<Sequence> own = std::span(batch).subspan(first);
     share_prefixes(own);
     for (Sequence& sequence : own) sequence.prefix += first;
@@ -69,12 +68,12 @@ std::vector<PromptKernels> prompt_kernels(const Model& model, std::span<const La
   for (PartOfBatch& part : parts) sinks.push_back(&part);
   int first_layer = model.config().layers;
   for (const BlockId& block : blocks) first_layer = std::min(first_layer, block.matrix.layer);
-  const std::vector<double> values = readout_gradients(model, batch, first_layer, of_sequence, sinks, cancel);
+  const std::vector<double> values = readout_gradients(model, batch, first_layer, {&readout, 1}, sinks, cancel);
 
   std::vector<PromptKernels> result;
   size_t at = 0;
-  for (size_t part = 0; part < grams.size(); ++part) {
-    const size_t n = prompts[part / readouts.size()].examples.size();
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    const size_t n = prompts[p].examples.size();
     PromptKernels& kernels = result.emplace_back();
     kernels.answer = values[at];
     kernels.left_out.assign(values.begin() + static_cast<ptrdiff_t>(at + 1),
@@ -84,7 +83,7 @@ std::vector<PromptKernels> prompt_kernels(const Model& model, std::span<const La
     kernels.queries = Matrix::uninitialized(blocks.size(), n);
     const auto to_float = [](double value) { return static_cast<float>(value); };
     for (size_t b = 0; b < blocks.size(); ++b) {
-      const QueryKernel kernel = query_kernel(grams[part].grams().at(blocks[b]), 0);
+      const QueryKernel kernel = query_kernel(grams[p].grams().at(blocks[b]), 0);
       std::ranges::transform(kernel.kernel, kernels.kernels.row(b).begin(), to_float);
       std::ranges::transform(kernel.with_query, kernels.queries.row(b).begin(), to_float);
       kernels.query_norm += kernel.query;

@@ -19,7 +19,7 @@ struct LabelledPrompt {
   std::vector<std::vector<Token>> texts() const { return leave_one_out_prompts(start, examples, query); }
 };
 
-// One readout of one prompt: B(P_n, x), B(P^(−i), x_i) and the blocks' kernels.
+// One prompt's readouts B(P_n, x), B(P^(−i), x_i) and its blocks' kernels.
 struct PromptKernels {
   double answer = 0;             // B(P_n, x), the prediction in context
   std::vector<double> left_out;  // B(P^(−i), x_i) [n]
@@ -32,15 +32,14 @@ struct PromptKernels {
   std::vector<double> residuals(std::span<const double> targets) const;
 };
 
-// From one forward and one backward pass over all prompts, each prompt's texts sharing their prefixes. Entry
-// p · |readouts| + o is prompt p's readout o. The blocks are those of `blocks`, in that order. Throws Error{bad_input}
-// for a prompt without examples or a block that does not exist, and as readout_gradients does.
+// Of every prompt, from one forward and one backward pass over all of them, each prompt's texts sharing their prefixes.
+// Kernels are those of `blocks`, in that order. Throws Error{bad_input} for no prompts or blocks, a prompt without
+// examples or a block that does not exist, and as readout_gradients does.
 std::vector<PromptKernels> prompt_kernels(const Model& model, std::span<const LabelledPrompt> prompts,
-                                          std::span<const BlockId> blocks, std::span<const Readout> readouts,
+                                          std::span<const BlockId> blocks, const Readout& readout,
                                           const CancelToken& cancel = {});
 
-// Offers only sequences [first, first + count) of a batch to another sink, as if they were all. What they share must
-// lie among rows of their own or of neighbouring sequences.
+// Offers only sequences [first, first + count) of a batch to another sink, as if they were all.
 class PartOfBatch : public GradientSink {
  public:
   PartOfBatch(GradientSink& to, size_t first, size_t count) : to_(to), first_(first), count_(count) {}
@@ -52,7 +51,9 @@ class PartOfBatch : public GradientSink {
   size_t count_;
 };
 
-// The v blocks of a model's last `layers` layers, or of all where it has fewer: one a key/value head.
+// The v blocks, one a key/value head, of a model's last `layers` layers, or of all where it has fewer.
 std::vector<BlockId> value_blocks(const Model& model, int layers);
+// Of as many of the last layers as hold at least `count` v blocks, or of all.
+std::vector<BlockId> at_least_value_blocks(const Model& model, int count);
 
 }  // namespace hone::lab

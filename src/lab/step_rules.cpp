@@ -19,8 +19,13 @@ using decide::StepPosterior;
 
 StepTask::StepTask(decide::Matrix64 k, std::span<const double> k_x, std::vector<double> r, double in_context,
                    double truth)
-    : kernel(std::move(k)), residuals(std::move(r)), base(in_context), target(truth), spectrum(kernel),
-      coordinates(spectrum.coordinates(residuals, "residuals")), query(spectrum.coordinates(k_x, "query")) {}
+    : kernel(std::move(k)),
+      residuals(std::move(r)),
+      base(in_context),
+      target(truth),
+      spectrum(kernel),
+      coordinates(spectrum.coordinates(residuals, "residuals")),
+      query(spectrum.coordinates(k_x, "query")) {}
 
 double StepTask::prediction(double c, double steps) const {
   const double rho = decide::step_size(spectrum, c);
@@ -69,16 +74,16 @@ std::vector<double> soft_least(std::span<const double> losses, std::span<const d
 
 // What all rules need of one task at one c; the costly part, computed side by side.
 struct Prepared {
-  std::vector<double> predictions;    // of T on the wide grid
-  std::vector<double> fixed, mle;     // n ℓ_T on the wide grid, σ fixed and profiled
-  std::vector<double> left_out;       // mean squared leave-one-out error on the wide grid
+  std::vector<double> predictions;  // of T on the wide grid
+  std::vector<double> fixed, mle;   // n ℓ_T on the wide grid, σ fixed and profiled
+  std::vector<double> left_out;     // mean squared leave-one-out error on the wide grid
   double real_fixed = 0, real_mle = 0;
   double rho = 0;
   double lambda_star = 0;
-  double bayes = 0;                   // the Bayes filter's prediction
-  std::vector<double> ridge;          // predictions of λ*/λ_max on the ridge grid
-  std::vector<double> ridge_losses;   // −log marginal likelihood with the best τ²
-  double energy = 0;                  // log ‖r‖²
+  double bayes = 0;                  // the Bayes filter's prediction
+  std::vector<double> ridge;         // predictions of λ*/λ_max on the ridge grid
+  std::vector<double> ridge_losses;  // −log marginal likelihood with the best τ²
+  double energy = 0;                 // log ‖r‖²
 };
 
 std::vector<double> ridge_ratios() {
@@ -104,7 +109,8 @@ Prepared prepare(const StepTask& task, double c, std::span<const double> steps, 
   p.left_out = decide::leave_one_out_descent(task.kernel, task.residuals, p.rho, steps).scores;
   p.lambda_star = decide::fit_signal(task.spectrum, task.coordinates).lambda_star();
   const auto with_ridge = [&](double lambda_star) {
-    return task.base + decide::correction(decide::bayes_filter(task.spectrum, lambda_star), task.query, task.coordinates);
+    return task.base +
+           decide::correction(decide::bayes_filter(task.spectrum, lambda_star), task.query, task.coordinates);
   };
   p.bayes = with_ridge(p.lambda_star);
   for (const double ratio : ratios) {
@@ -124,7 +130,8 @@ Prepared prepare(const StepTask& task, double c, std::span<const double> steps, 
 
 class Rules {
  public:
-  Rules(std::span<const StepTask> tasks, double c) : tasks_(tasks), c_(c), prepared_(tasks.size()) {
+  Rules(std::span<const StepTask> tasks, double c, double low, double high)
+      : tasks_(tasks), c_(c), low_(low), high_(high), prepared_(tasks.size()) {
     parallel_for(tasks.size(), [&](size_t i) { prepared_[i] = prepare(tasks[i], c, steps_, ratios_); });
   }
 
@@ -190,7 +197,8 @@ class Rules {
     const double log_keep = -std::log1p(p.rho * p.lambda_star);
     std::vector<double> losses;
     for (size_t t = 0; t < steps_.size(); ++t) {
-      const double below = t == 0 ? steps_[0] : steps_[t - 1], above = t + 1 == steps_.size() ? steps_[t] : steps_[t + 1];
+      const double below = t == 0 ? steps_[0] : steps_[t - 1],
+                   above = t + 1 == steps_.size() ? steps_[t] : steps_[t + 1];
       losses.push_back(p.mle[t] - log_keep * steps_[t] - std::log(std::max((above - below) / 2, 1.0)));
     }
     return mixture(p, losses, losses.size());
@@ -264,7 +272,7 @@ class Rules {
     const size_t experts = results_.size();
     std::vector<double> prior(experts, 0.5 / static_cast<double>(experts - 1));
     prior[0] = 0.5;
-    decide::SelectorMixture mixture(prior, 0, 1);
+    decide::SelectorMixture mixture(prior, low_, high_);
     RuleResult result{"online mixture", Sees::truths, false, {}, {}};
     for (size_t i = 0; i < tasks_.size(); ++i) {
       std::vector<double> said;
@@ -282,7 +290,7 @@ class Rules {
   }
 
   std::span<const StepTask> tasks_;
-  double c_;
+  double c_, low_, high_;
   std::vector<double> steps_ = wide_steps();
   std::vector<double> ratios_ = ridge_ratios();
   std::vector<Prepared> prepared_;
@@ -291,14 +299,16 @@ class Rules {
 
 }  // namespace
 
-std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c) {
+std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c, double low, double high) {
   if (tasks.empty()) throw Error(ErrorCode::bad_input, "step rules: there are no tasks");
   for (const StepTask& task : tasks)
     if (task.residuals.size() != tasks.front().residuals.size())
       throw Error(ErrorCode::bad_input, "step rules: tasks of a stream need the same number of examples");
-  return Rules(tasks, c).all();
+  return Rules(tasks, c, low, high).all();
 }
 
-double online_mixture_bound(size_t tasks) { return decide::SelectorMixture({0.5, 0.5}, 0, 1).bound(tasks); }
+double online_mixture_bound(size_t tasks, double low, double high) {
+  return decide::SelectorMixture({0.5, 0.5}, low, high).bound(tasks);
+}
 
 }  // namespace hone::lab

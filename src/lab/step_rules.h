@@ -1,5 +1,5 @@
-// Rules that choose how far to adapt, applied to a stream of tasks whose kernels are known. Everything here follows from
-// K, k_x and r: no model.
+// Rules that choose how far to adapt, applied to a stream of tasks whose kernels are known. Everything here follows
+// from K, k_x and r: no model.
 #pragma once
 
 #include <optional>
@@ -15,13 +15,13 @@ namespace hone::lab {
 struct StepTask {
   StepTask(decide::Matrix64 k, std::span<const double> k_x, std::vector<double> r, double in_context, double truth);
 
-  decide::Matrix64 kernel;           // K [n, n]
-  std::vector<double> residuals;     // r [n]
-  double base = 0;                   // B(P_n, x)
-  double target = 0;                 // y of the query: for scoring, and for rules that say so
-  decide::Spectrum spectrum;         // of K
-  std::vector<double> coordinates;   // Uᵀr [n]
-  std::vector<double> query;         // Uᵀk_x [n]
+  decide::Matrix64 kernel;          // K [n, n]
+  std::vector<double> residuals;    // r [n]
+  double base = 0;                  // B(P_n, x)
+  double target = 0;                // y of the query: for scoring, and for rules that say so
+  decide::Spectrum spectrum;        // of K
+  std::vector<double> coordinates;  // Uᵀr [n]
+  std::vector<double> query;        // Uᵀk_x [n]
 
   // B(P_n, x) + k_xᵀ q_T(K) r, ρ = c/λ_max.
   double prediction(double c, double steps) const;
@@ -64,13 +64,14 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 //   leave-one-out …     the T of the least squared error on each residual from the others; its mixture, weights
 //                       ∝ (that error)^{−n/2}; and pooled, where the mean of the errors of the tasks before counts like
 //                       `pooled_weight` tasks, all of them or those whose residuals are about as large as this task's
-//   online mixture      the no-harm mixture over the rules above and fixed T (decide::SelectorMixture), range [0, 1]
-std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c);
+//   online mixture      the no-harm mixture over the rules above and fixed T (decide::SelectorMixture)
+// Answers lie in [low, high], which only the online mixture uses.
+std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c, double low = 0, double high = 1);
 
 constexpr double pooled_weight = 4;  // of pooled leave-one-out
 constexpr double alike_width = 0.5;  // standard deviation, in log ‖r‖², of which tasks are alike
 
 // What the online mixture's sum of squared errors can exceed that of not adapting by, at most.
-double online_mixture_bound(size_t tasks);
+double online_mixture_bound(size_t tasks, double low = 0, double high = 1);
 
 }  // namespace hone::lab

@@ -51,9 +51,8 @@ std::vector<std::vector<double>> weight_descent(const Model& model, const Labell
                                                 const Readout& readout, std::span<const double> rates, size_t steps,
                                                 const CancelToken& cancel) {
   if (targets.size() != prompt.examples.size() || targets.empty())
-    throw Error(ErrorCode::bad_input,
-                fmt::format("{} targets for {} examples; give one each, at least one", targets.size(),
-                            prompt.examples.size()));
+    throw Error(ErrorCode::bad_input, fmt::format("{} targets for {} examples; give one each, at least one",
+                                                  targets.size(), prompt.examples.size()));
   if (blocks.empty() || rates.empty())
     throw Error(ErrorCode::bad_input, "descent needs at least one block and one step size");
   const int layers = model.config().layers;
@@ -108,9 +107,9 @@ std::vector<std::vector<double>> weight_descent(const Model& model, const Labell
       const double value = readout.value(logits.row(b), d_logits.row(b));
       Path& path = paths[b / texts.size()];
       if (!std::isfinite(value))
-        throw Error(ErrorCode::bad_input,
-                    fmt::format("descent with ρ = {:.6g} left the finite numbers at step {}; take a smaller ρ",
-                                path.rate, t));
+        throw Error(
+            ErrorCode::bad_input,
+            fmt::format("descent with ρ = {:.6g} left the finite numbers at step {}; take a smaller ρ", path.rate, t));
       if (text == 0) path.answers.push_back(value);
       const double residual = text == 0 ? 0 : targets[text - 1] - value;
       for (float& d : d_logits.row(b)) d *= static_cast<float>(residual);
