@@ -1,0 +1,314 @@
+// Rules over a stream of tasks, choices of blocks, and SST-2's prompts, from random kernels and tiny models.
+#include "lab/step_rules.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <numeric>
+#include <set>
+
+#include "lab/block_choice.h"
+#include "lab/not_worse.h"
+#include "lab/sst2_tasks.h"
+#include "lab/statistics.h"
+#include "tests/expect_error.h"
+#include "tests/golden.h"
+#include "tests/random_kernel.h"
+#include "tests/temporary_folder.h"
+
+namespace hone::lab {
+namespace {
+
+using decide::Dense;
+using decide::Problem;
+
+// Tasks whose answers lie in [0, 1].
+std::vector<StepTask> random_tasks(size_t count, size_t n = 6) {
+  RandomStream random(1, "tasks");
+  std::vector<StepTask> tasks;
+  for (size_t i = 0; i < count; ++i) {
+    Problem p = decide::random_problem(random, n, 9);
+    p.residuals *= 0.1;
+    p.query *= 0.3;
+    tasks.emplace_back(decide::to_matrix64(p.kernel), p.k(), p.r(), random.uniform(), random.uniform());
+  }
+  return tasks;
+}
+
+const RuleResult& find(const std::vector<RuleResult>& rules, std::string_view name) {
+  for (const RuleResult& rule : rules)
+    if (rule.name == name) return rule;
+  throw std::out_of_range(std::string(name));
+}
+
+TEST(StepRules, EvidenceChoosesTheBestDensityOfAllSteps) {
+  const std::vector<StepTask> tasks = random_tasks(12);
+  constexpr double c = 0.2;
+  const auto rules = apply_step_rules(tasks, c);
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const Dense kernel = decide::to_dense(tasks[i].kernel);
+    const auto r = decide::to_column(tasks[i].residuals);
+    const auto n = static_cast<double>(r.size());
+    const double rho = c / tasks[i].spectrum.largest(), variance = r.squaredNorm() / n;
+    Dense power = Dense::Identity(r.size(), r.size());
+    double best_fixed = INFINITY, best_mle = INFINITY;
+    int fixed = 0, mle = 0;
+    for (int t = 0; t <= 30; ++t) {
+      // −2 log N(r; 0, σ²(I − ρK)^{−T}) without constants.
+      const double log_det = -std::log(power.determinant()), quadratic = r.dot(power * r);
+      const double with_fixed = n * std::log(variance) + log_det + quadratic / variance;
+      const double with_mle = n * std::log(quadratic / n) + log_det;
+      if (with_fixed < best_fixed - 1e-9) best_fixed = with_fixed, fixed = t;
+      if (with_mle < best_mle - 1e-9) best_mle = with_mle, mle = t;
+      power = power * (Dense::Identity(r.size(), r.size()) - rho * kernel);
+    }
+    EXPECT_EQ(find(rules, "evidence, fixed σ").steps[i], fixed);
+    EXPECT_EQ(find(rules, "evidence, MLE").steps[i], mle);
+    EXPECT_DOUBLE_EQ(find(rules, "evidence, MLE").predictions[i], tasks[i].prediction(c, mle));
+  }
+}
+
+TEST(StepRules, LeaveOneOutChoosesByRefittingWithoutEachExample) {
+  const std::vector<StepTask> tasks = random_tasks(5, 5);
+  constexpr double c = 0.1;
+  const auto rules = apply_step_rules(tasks, c);
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const double rho = c / tasks[i].spectrum.largest();
+    std::vector<double> errors(31);
+    for (size_t out = 0; out < 5; ++out) {
+      std::vector<double> w(5);
+      for (size_t t = 0; t <= 30; ++t) {
+        double prediction = 0;
+        for (size_t j = 0; j < 5; ++j) prediction += tasks[i].kernel(out, j) * w[j];
+        errors[t] += std::pow(tasks[i].residuals[out] - prediction, 2);
+        std::vector<double> next = w;
+        for (size_t j = 0; j < 5; ++j) {
+          if (j == out) continue;
+          next[j] += rho * tasks[i].residuals[j];
+          for (size_t k = 0; k < 5; ++k) next[j] -= rho * tasks[i].kernel(j, k) * w[k];
+        }
+        w = next;
+      }
+    }
+    const auto best = std::ranges::min_element(errors) - errors.begin();
+    EXPECT_EQ(find(rules, "leave-one-out to 30").steps[i], static_cast<double>(best));
+  }
+}
+
+TEST(StepRules, OnlyRulesThatSaySoDependOnAnswers) {
+  std::vector<StepTask> tasks = random_tasks(20);
+  const auto before = apply_step_rules(tasks, 0.1);
+  for (StepTask& task : tasks) task.target = 1 - task.target;
+  const auto after = apply_step_rules(tasks, 0.1);
+  for (size_t r = 0; r < before.size(); ++r) {
+    if (before[r].sees == Sees::truths)
+      EXPECT_NE(before[r].predictions, after[r].predictions);
+    else
+      EXPECT_EQ(before[r].predictions, after[r].predictions) << before[r].name;
+  }
+}
+
+TEST(StepRules, NoRuleDependsOnLaterTasks) {
+  const std::vector<StepTask> tasks = random_tasks(15);
+  const auto all = apply_step_rules(tasks, 0.1), few = apply_step_rules(std::span(tasks).first(9), 0.1);
+  for (size_t r = 0; r < all.size(); ++r)
+    for (size_t i = 0; i < 9; ++i) EXPECT_EQ(all[r].predictions[i], few[r].predictions[i]) << all[r].name << ", " << i;
+}
+
+TEST(StepRules, TheFirstTaskHasNothingToPool) {
+  const std::vector<StepTask> tasks = random_tasks(1);
+  const auto rules = apply_step_rules(tasks, 0.1);
+  for (const char* pooled : {"pooled leave-one-out", "pooled leave-one-out, alike"})
+    EXPECT_EQ(find(rules, pooled).steps, find(rules, "leave-one-out").steps);
+}
+
+TEST(StepRules, TheOnlineMixtureKeepsItsBound) {
+  const std::vector<StepTask> tasks = random_tasks(200);
+  const auto rules = apply_step_rules(tasks, 0.2);
+  const auto sum = [&](std::string_view rule) {
+    const std::vector<double> errors = find(rules, rule).squared_errors(tasks);
+    return std::accumulate(errors.begin(), errors.end(), 0.0);
+  };
+  EXPECT_LE(sum("online mixture"), sum("in context") + online_mixture_bound(tasks.size()));
+  EXPECT_NEAR(online_mixture_bound(tasks.size()), std::log(2.0) / 2, 1e-12);
+}
+
+TEST(StepRules, ResidualsOfZeroMoveNothing) {
+  RandomStream random(2, "zero");
+  const Problem p = decide::random_problem(random, 4, 6);
+  std::vector<StepTask> tasks;
+  tasks.emplace_back(decide::to_matrix64(p.kernel), p.k(), std::vector<double>(4), 0.5, 0.5);
+  tasks.emplace_back(decide::Matrix64(4, 4), std::vector<double>(4), p.r(), 0.5, 0.5);
+  for (const RuleResult& rule : apply_step_rules(tasks, 0.1))
+    for (const double prediction : rule.predictions) EXPECT_NEAR(prediction, 0.5, 1e-9) << rule.name;
+}
+
+TEST(StepRules, GridsAndBadInput) {
+  EXPECT_EQ(published_steps().size(), 31U);
+  const std::vector<double> wide = wide_steps();
+  EXPECT_EQ(wide.back(), 300);
+  EXPECT_TRUE(std::is_sorted(wide.begin(), wide.end()));
+  EXPECT_EQ(std::set(wide.begin(), wide.end()).size(), wide.size());
+  HONE_EXPECT_ERROR(apply_step_rules({}, 0.1), ErrorCode::bad_input, "no tasks");
+  std::vector<StepTask> tasks = random_tasks(1, 4);
+  tasks.push_back(random_tasks(1, 5).front());
+  HONE_EXPECT_ERROR(apply_step_rules(tasks, 0.1), ErrorCode::bad_input, "same number of examples");
+}
+
+TEST(NotWorse, FarBetterIsShownAndFarWorseIsNot) {
+  RandomStream random(3, "errors");
+  std::vector<double> reference, better, worse;
+  for (int i = 0; i < 400; ++i) {
+    reference.push_back(1 + 0.1 * random.normal());
+    better.push_back(reference.back() - 0.05 + 0.01 * random.normal());
+    worse.push_back(reference.back() + 0.05 + 0.01 * random.normal());
+  }
+  NotWorse family[] = {not_worse("better", "x", better, reference), not_worse("worse", "x", worse, reference),
+                       not_worse("same", "x", reference, reference)};
+  correct(family);
+  EXPECT_TRUE(family[0].shown);
+  EXPECT_NEAR(family[0].upper_share(), -0.05, 0.01);
+  EXPECT_FALSE(family[1].shown);
+  EXPECT_GT(family[1].p, 0.99);
+  EXPECT_TRUE(family[2].shown);
+  EXPECT_EQ(family[2].upper_share(), 0);
+  HONE_EXPECT_ERROR(not_worse("a", "x", {}, {}), ErrorCode::bad_input, "at least one");
+}
+
+PromptKernels random_blocks_kernels(size_t blocks, size_t n, std::vector<double>& residuals) {
+  RandomStream random(4, "blocks");
+  PromptKernels kernels{0.4, {}, Matrix(blocks, n * n), Matrix(blocks, n)};
+  for (size_t b = 0; b < blocks; ++b) {
+    const Problem p = decide::random_problem(random, n, 7);
+    for (size_t i = 0; i < n * n; ++i)
+      kernels.kernels.row(b)[i] =
+          static_cast<float>(p.kernel(static_cast<Eigen::Index>(i / n), static_cast<Eigen::Index>(i % n)));
+    for (size_t i = 0; i < n; ++i)
+      kernels.queries.row(b)[i] = static_cast<float>(p.query(static_cast<Eigen::Index>(i)));
+    kernels.query_norm += p.query_feature.squaredNorm();
+  }
+  residuals.clear();
+  for (size_t i = 0; i < n; ++i) residuals.push_back(0.1 * random.normal());
+  return kernels;
+}
+
+TEST(BlockChoice, ErrorsAreThoseOfStepsInsideTheChosenBlocks) {
+  constexpr size_t n = 5, blocks = 6;
+  std::vector<double> r;
+  const PromptKernels kernels = random_blocks_kernels(blocks, n, r);
+  const std::vector<int> layers = {0, 0, 0, 1, 1, 1};
+  const BlockChoiceOptions options{.c = 0.3, .steps = 8, .budgets = {1, 2, 6, 9}, .random_draws = 3, .stream = "b"};
+  const std::vector<BlockChoice> choices = choose_blocks(kernels, layers, r, 0.7, options);
+  ASSERT_EQ(choices.size(), block_methods().size());
+  // Last-layer within two blocks: the first two of layer 1, by plain descent.
+  const decide::Spectrum full(decide::sum_blocks(kernels.blocks()).kernel);
+  const double rho = 0.3 / full.largest();
+  const size_t chosen[] = {3, 4};
+  const decide::BlockSum sum = decide::sum_blocks(kernels.blocks(), chosen);
+  std::vector<double> w(n), left = r;
+  for (int t = 0; t < 8; ++t) {
+    for (size_t i = 0; i < n; ++i) w[i] += rho * left[i];
+    for (size_t i = 0; i < n; ++i) {
+      left[i] = r[i];
+      for (size_t j = 0; j < n; ++j) left[i] -= sum.kernel(i, j) * w[j];
+    }
+  }
+  const double prediction = 0.4 + std::inner_product(w.begin(), w.end(), sum.query.begin(), 0.0);
+  const double fit = std::inner_product(left.begin(), left.end(), left.begin(), 0.0) / n;
+  const BlockChoice& all = choices.back();
+  EXPECT_EQ(all.method, "All");
+  for (const BlockChoice& choice : choices) {
+    if (choice.method == "Last-layer") {
+      EXPECT_NEAR(choice.query[1], std::pow(prediction - 0.7, 2), 1e-9);
+      EXPECT_NEAR(choice.fit[1], fit, 1e-9);
+    }
+    for (const size_t at : {2, 3}) {  // a budget that takes all
+      EXPECT_NEAR(choice.query[at], all.query[0], 1e-9) << choice.method;
+      EXPECT_NEAR(choice.fit[at], all.fit[0], 1e-9) << choice.method;
+    }
+  }
+  // A single block of Trace-TopK fits the prompt at least as well as one of Trace-BottomK.
+  EXPECT_LE(choices[1].fit[0], choices[2].fit[0]);
+  HONE_EXPECT_ERROR(choose_blocks(kernels, std::span(layers).first(2), r, 0.7, options), ErrorCode::bad_input,
+                    "2 layers for 6 blocks");
+}
+
+TEST(BlockChoice, RandomDependsOnItsStreamOnly) {
+  std::vector<double> r;
+  const PromptKernels kernels = random_blocks_kernels(9, 4, r);
+  const std::vector<int> layers(9, 0);
+  BlockChoiceOptions options{.stream = "a"};
+  const auto a = choose_blocks(kernels, layers, r, 0.2, options),
+             again = choose_blocks(kernels, layers, r, 0.2, options);
+  options.stream = "b";
+  const auto b = choose_blocks(kernels, layers, r, 0.2, options);
+  EXPECT_EQ(a[0].query, again[0].query);
+  EXPECT_NE(a[0].query, b[0].query);
+  for (size_t m = 1; m < a.size(); ++m) EXPECT_EQ(a[m].query, b[m].query);
+}
+
+TEST(Sst2, TasksTakeEverySentenceOnceAsTheQuery) {
+  std::set<size_t> queries;
+  for (size_t number = 0; number < 40; ++number) {
+    const std::vector<size_t> task = sst2_task(5, number, 40, 10);
+    ASSERT_EQ(task.size(), 11U);
+    EXPECT_EQ(std::set(task.begin(), task.end()).size(), 11U);
+    for (const size_t sentence : task) EXPECT_LT(sentence, 40U);
+    queries.insert(task.back());
+    EXPECT_EQ(sst2_task(5, number, 40, 10), task);
+  }
+  EXPECT_EQ(queries.size(), 40U);
+  HONE_EXPECT_ERROR(sst2_task(5, 40, 40, 10), ErrorCode::bad_input, "there are 40 sentences");
+}
+
+TEST(Sst2, ReadsBothOrdersOfColumnsAndNamesTheLineThatIsWrong) {
+  const test::TemporaryFolder folder;
+  const auto file = folder.path() / "dev.tsv";
+  std::ofstream(file) << "label\tcontent\n1\tfine .\nbad film \t0\r\n";
+  const auto sentences = read_sst2(file);
+  ASSERT_EQ(sentences.size(), 2U);
+  EXPECT_EQ(sentences[0].text, "fine .");
+  EXPECT_EQ(sentences[0].label, 1);
+  EXPECT_EQ(sentences[1].text, "bad film");
+  EXPECT_EQ(sentences[1].label, 0);
+  std::ofstream(file) << "label\tcontent\n1\tfine\nneither\n";
+  HONE_EXPECT_ERROR(read_sst2(file), ErrorCode::corrupt, "line 3");
+}
+
+class Sst2Model : public testing::TestWithParam<const char*> {
+ protected:
+  std::shared_ptr<const Model> model = Model::open(test::tiny_model(GetParam()));
+  std::vector<LabelledSentence> sentences = {{"an ode", 1}, {"no", 0}, {"fun", 1}, {"so", 0}};
+};
+
+TEST_P(Sst2Model, PromptsReadAsPublished) {
+  const Sst2Format format(*model);
+  const size_t task[] = {0, 1, 2};
+  const auto texts = format.prompt(sentences, task).texts();
+  const std::string query = model->tokenizer().decode(texts[0]);
+  EXPECT_EQ(query.substr(0, query.find_last_of(':') + 1), "Text: an ode Label: 1\nText: no Label: 0\nText: fun Label:");
+  EXPECT_EQ(model->tokenizer().decode(texts[1]).substr(0, 20), "Text: no Label: 0\nTe");
+}
+
+TEST_P(Sst2Model, KernelsOfTheProbabilityFollowFromTheMargins) {
+  const Sst2Format format(*model);
+  const size_t task[] = {0, 1, 3, 2};
+  const LabelledPrompt prompt = format.prompt(sentences, task);
+  const std::vector<BlockId> blocks = value_blocks(*model, 1);
+  const Readout margin = format.margin();
+  const Readout probability = Readout::expected_value({margin.labels()[1], margin.labels()[0]}, {0, 1});
+  const PromptKernels found = probability_kernels(prompt_kernels(*model, {&prompt, 1}, blocks, margin).front());
+  const PromptKernels expected = std::move(prompt_kernels(*model, {&prompt, 1}, blocks, probability).front());
+  EXPECT_NEAR(found.answer, expected.answer, 1e-5);
+  EXPECT_NEAR(found.query_norm, expected.query_norm, 1e-4 * expected.query_norm);
+  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(found.left_out[i], expected.left_out[i], 1e-5);
+  EXPECT_LE(test::relative_difference(found.kernels, expected.kernels), 1e-4);
+  EXPECT_LE(test::relative_difference(found.queries, expected.queries), 1e-4);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Sst2Model, testing::Values("llama", "gemma3"),
+                         [](const auto& parameter) { return std::string(parameter.param); });
+
+}  // namespace
+}  // namespace hone::lab
