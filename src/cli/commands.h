@@ -8,6 +8,7 @@ namespace hone::cli {
 void add_complete(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_index(CLI::App& program);
+void add_lab(CLI::App& program);
 void add_model(CLI::App& program);
 void add_score(CLI::App& program);
 void add_search(CLI::App& program);

@@ -18,6 +18,7 @@ int run(int argc, char** argv) {
   hone::cli::add_complete(program);
   hone::cli::add_eval(program);
   hone::cli::add_index(program);
+  hone::cli::add_lab(program);
   hone::cli::add_model(program);
   hone::cli::add_score(program);
   hone::cli::add_search(program);

@@ -1,0 +1,109 @@
+// hone lab: published tables and figures, run from one command.
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "lab/runner.h"
+
+namespace hone::cli {
+namespace {
+
+struct Arguments {
+  std::string name;
+  std::filesystem::path folder;
+  std::filesystem::path model;
+  uint64_t seed = 0;
+  int threads = 0;
+  bool quick = false;
+  bool full = false;
+  bool json = false;
+};
+
+void list(bool as_json) {
+  if (!as_json) {
+    for (const auto& experiment : lab::experiments())
+      fmt::print("{:<16} {}{}\n", experiment->name(), experiment->about(),
+                 experiment->needs_model() ? " Needs --model." : "");
+    return;
+  }
+  nlohmann::json all = nlohmann::json::array();
+  for (const auto& experiment : lab::experiments())
+    all.push_back(
+        {{"name", experiment->name()}, {"about", experiment->about()}, {"needs_model", experiment->needs_model()}});
+  print_json({{"experiments", all}});
+}
+
+void print_text(const std::filesystem::path& folder, const lab::Run& run, double seconds) {
+  if (run.resumed > 0) fmt::print("{} of {} tasks were there already\n", run.resumed, run.tasks);
+  for (const lab::Finding& finding : run.report.findings)
+    fmt::print("{}\n  ours:      {}\n  published: {}\n", finding.quantity, finding.ours, finding.published);
+  fmt::print("{} tasks in {}; the whole report is {}\n", run.tasks - run.resumed, duration_text(seconds),
+             (folder / "report.md").string());
+}
+
+void print_run(const lab::Json& config, const std::filesystem::path& folder, const lab::Run& run, double seconds) {
+  nlohmann::json findings = nlohmann::json::array(), files = nlohmann::json::array();
+  for (const lab::Finding& finding : run.report.findings)
+    findings.push_back({{"quantity", finding.quantity}, {"ours", finding.ours}, {"published", finding.published}});
+  for (const std::filesystem::path& file : run.files) files.push_back(file.string());
+  print_json({{"folder", folder.string()},
+              {"config", config},
+              {"tasks", run.tasks},
+              {"resumed", run.resumed},
+              {"findings", findings},
+              {"results", run.report.summary},
+              {"files", files},
+              {"warnings", run.warnings},
+              {"seconds", seconds}});
+}
+
+void run(const Arguments& arguments) {
+  if (arguments.threads > 0) set_threads(arguments.threads);
+  const auto start = std::chrono::steady_clock::now();
+  const lab::Experiment& experiment = lab::find_experiment(arguments.name);
+  const lab::Size size = arguments.quick ? lab::Size::quick : arguments.full ? lab::Size::full : lab::Size::standard;
+  const std::filesystem::path folder = arguments.folder.empty() ? arguments.name : arguments.folder;
+  const lab::Json config = lab::make_config(experiment, size, arguments.seed, arguments.model);
+  lab::Run result;
+  {
+    const Watch watch = terminal_watch(arguments.json);
+    result = lab::run(experiment, config, arguments.model, folder, watch);
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  for (const std::string& warning : result.warnings) fmt::print(stderr, "hone: {}\n", warning);
+  if (arguments.json)
+    print_run(config, folder, result, seconds);
+  else
+    print_text(folder, result, seconds);
+}
+
+}  // namespace
+
+void add_lab(CLI::App& program) {
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = program.add_subcommand("lab", "Run the experiments of the papers");
+  command->require_subcommand(1);
+
+  CLI::App* listing = command->add_subcommand("list", "Which experiments there are");
+  listing->add_flag("--json", arguments->json, "Print one JSON object");
+  listing->callback([arguments] { list(arguments->json); });
+
+  std::vector<std::string> names;
+  for (const auto& experiment : lab::experiments()) names.emplace_back(experiment->name());
+  CLI::App* running =
+      command->add_subcommand("run", "Run one; the same command goes on with a run that was interrupted");
+  running->add_option("NAME", arguments->name, "The experiment")->required()->check(CLI::IsMember(names));
+  running->add_option("-o,--output", arguments->folder, "Folder of the run (default: ./NAME)");
+  running->add_option("--model", arguments->model, "A GGUF file, for experiments that need one");
+  running->add_option("--seed", arguments->seed, "Seed of every random choice")->capture_default_str();
+  running->add_option("--threads", arguments->threads, "Threads (default: all cores)")->check(CLI::PositiveNumber);
+  CLI::Option* quick = running->add_flag("--quick", arguments->quick, "Small: a first look");
+  running->add_flag("--full", arguments->full, "Everything, however long it takes")->excludes(quick);
+  running->add_flag("--json", arguments->json, "Print one JSON object");
+  running->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,26 @@
+#include "lab/experiments.h"
+
+#include <fmt/format.h>
+
+namespace hone::lab {
+
+const std::vector<std::unique_ptr<const Experiment>>& experiments() {
+  static const std::vector<std::unique_ptr<const Experiment>> all = [] {
+    std::vector<std::unique_ptr<const Experiment>> made;
+    made.push_back(make_gp_benchmark());
+    made.push_back(make_certificate());
+    return made;
+  }();
+  return all;
+}
+
+const Experiment& find_experiment(std::string_view name) {
+  std::string names;
+  for (const auto& experiment : experiments()) {
+    if (experiment->name() == name) return *experiment;
+    names += (names.empty() ? "" : ", ") + std::string(experiment->name());
+  }
+  throw Error(ErrorCode::not_found, fmt::format("there is no experiment '{}'; there are {}", name, names));
+}
+
+}  // namespace hone::lab
