@@ -114,7 +114,9 @@ std::vector<std::byte> encode_gradient_row(const std::map<MatrixId, Matrix>& gra
   for (const auto& [id, g] : gradients) total += encoded_bytes(g.rows(), g.cols());
   std::vector<std::byte> bytes(total);
   std::byte* at = bytes.data();
-  for (const auto& [id, g] : gradients) {
+  for (const auto& entry : gradients) {
+    const MatrixId id = entry.first;
+    const Matrix& g = entry.second;
     const CorpusStatistics::Block& block = statistics.blocks.at(id);
     const MatrixHeader header{id.layer, static_cast<int32_t>(id.kind), g.rows(), g.cols()};
     std::memcpy(at, &header, sizeof header);

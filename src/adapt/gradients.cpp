@@ -12,27 +12,27 @@ std::vector<Token> with_bos(const Model& model, std::span<const Token> tokens) {
 }
 
 float mean_loss_gradient(const Model& model, std::span<const Token> tokens, size_t first_target, int first_layer,
-                         const Adapter* adapter, ConstMatrixView below, std::span<GradientSink* const> sinks,
+                         const Adapter* adapter, ConstMatrixView hidden, std::span<GradientSink* const> sinks,
                          const CancelToken& cancel) {
   if (first_target < 1 || first_target >= tokens.size())
     throw Error(ErrorCode::bad_input, "a gradient needs at least one token to predict and one before it");
   const Sequence sequence{tokens, adapter};
   const std::span<const Sequence> batch(&sequence, 1);
   Tape tape;
-  Matrix hidden = Matrix::uninitialized(below.rows, below.cols);
-  if (below.rows > 0)
-    std::copy_n(below.data, hidden.size(), hidden.data());
+  Matrix x = Matrix::uninitialized(hidden.rows, hidden.cols);
+  if (hidden.rows > 0)
+    std::copy_n(hidden.data, x.size(), x.data());
   else
-    hidden = model.forward(batch, 0, first_layer, model.embed(batch), nullptr, cancel);
-  hidden = model.forward(batch, first_layer, model.config().layers, std::move(hidden), &tape, cancel);
+    x = model.forward(batch, 0, first_layer, model.embed(batch), nullptr, cancel);
+  x = model.forward(batch, first_layer, model.config().layers, std::move(x), &tape, cancel);
 
   const size_t count = tokens.size() - first_target;
   const std::vector<float> weights(count, 1.0f / static_cast<float>(count));
-  Matrix d_hidden(hidden.rows(), hidden.cols());
+  Matrix d_x(x.rows(), x.cols());
   const std::vector<float> losses =
-      model.losses_with_gradient(hidden.view().row_range(first_target - 1, count), tokens.subspan(first_target),
-                                 weights, d_hidden.view().row_range(first_target - 1, count));
-  model.backward(tape, std::move(d_hidden), sinks, cancel);
+      model.losses_with_gradient(x.view().row_range(first_target - 1, count), tokens.subspan(first_target), weights,
+                                 d_x.view().row_range(first_target - 1, count));
+  model.backward(tape, std::move(d_x), sinks, cancel);
   double total = 0;
   for (const float loss : losses) total += loss;
   return static_cast<float>(total / static_cast<double>(count));

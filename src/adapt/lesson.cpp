@@ -104,6 +104,7 @@ ExpertPanel panel_of(const Model& model, int first_adapted_layer, const Lesson& 
 
 std::vector<double> priors(const std::vector<Expert>& experts) {
   std::vector<double> prior;
+  prior.reserve(experts.size());
   for (const Expert& expert : experts) prior.push_back(expert.prior);
   return prior;
 }
