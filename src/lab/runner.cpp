@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <map>
 #include <mutex>
@@ -54,10 +55,18 @@ std::string first_difference(const Json& there, const Json& config) {
   return "";
 }
 
+// A kill while config.json is written leaves its beginning beside it.
+bool holds_other_things(const fs::path& folder) {
+  const fs::directory_iterator entries(folder);
+  return std::any_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
+    return !entry.path().filename().string().starts_with("config.json.");
+  });
+}
+
 void keep_config(const fs::path& folder, const Json& config) {
   const fs::path path = folder / "config.json";
   if (!fs::exists(path)) {
-    if (!fs::is_empty(folder))
+    if (holds_other_things(folder))
       throw Error(ErrorCode::bad_input,
                   fmt::format("'{}' is not empty and holds no config.json, so it is not a run's; give another folder",
                               folder.string()));
