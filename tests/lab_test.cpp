@@ -180,7 +180,7 @@ class Dice final : public Experiment {
 
 class LabRunner : public testing::Test {
  protected:
-  Run go(const std::string& name, Size size = Size::standard, uint64_t seed = 0) const {
+  lab::Run go(const std::string& name, Size size = Size::standard, uint64_t seed = 0) const {
     return run(dice, make_config(dice, size, seed), {}, folder.path() / name);
   }
   std::string bytes(const std::string& name, const std::string& file) const {
@@ -199,7 +199,7 @@ class LabRunner : public testing::Test {
 };
 
 TEST_F(LabRunner, GoesOnFromWhereverItWasCut) {
-  const Run whole = go("whole");
+  const lab::Run whole = go("whole");
   EXPECT_EQ(whole.tasks, 7);
   EXPECT_EQ(whole.resumed, 0);
   const std::string rows = bytes("whole", "rows.csv");
@@ -294,7 +294,7 @@ TEST_F(LabRunner, OneRunAtATimeInAFolder) {
 TEST_F(LabRunner, WithoutGnuplotTheRestIsWritten) {
   const std::string path = std::getenv("PATH");
   ::setenv("PATH", folder.path().c_str(), 1);
-  const Run without = go("run");
+  const lab::Run without = go("run");
   ::setenv("PATH", path.c_str(), 1);
   ASSERT_EQ(without.warnings.size(), 1);
   EXPECT_NE(without.warnings[0].find("gnuplot-nox"), std::string::npos);

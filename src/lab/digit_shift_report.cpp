@@ -6,6 +6,7 @@
 #include <map>
 #include <numeric>
 
+#include "hone/steps.h"
 #include "lab/digit_shift_rows.h"
 #include "lab/not_worse.h"
 

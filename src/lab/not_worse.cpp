@@ -21,7 +21,9 @@ NotWorse not_worse(std::string rule, std::string condition, std::span<const doub
     differences.push_back(errors[i] - reference[i]);
     beyond_margin.push_back(errors[i] - (1 + margin) * reference[i]);
   }
-  NotWorse result{std::move(rule), std::move(condition)};
+  NotWorse result;
+  result.rule = std::move(rule);
+  result.condition = std::move(condition);
   result.reference = std::reduce(reference.begin(), reference.end()) / tasks;
   result.difference = decide::bootstrap_mean(differences, seed);
   const double mean = std::reduce(beyond_margin.begin(), beyond_margin.end()) / tasks;
