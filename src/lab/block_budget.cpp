@@ -14,7 +14,7 @@ class BlockBudget : public Experiment {
  public:
   std::string_view name() const override { return "block-budget"; }
   std::string_view about() const override {
-    return "[DTV] experiment 2: blocks chosen within a budget on digit-shift tasks";
+    return "[DTV] experiment 2: blocks chosen within a budget on digit-shift tasks.";
   }
   bool needs_model() const override { return true; }
   Json settings(Size size) const override {

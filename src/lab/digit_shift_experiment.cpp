@@ -9,7 +9,7 @@ class DigitShiftExperiment : public Experiment {
  public:
   std::string_view name() const override { return "digit-shift"; }
   std::string_view about() const override {
-    return "[DTV] experiment 1: steps chosen by evidence on digit-shift tasks, and rules beyond the paper";
+    return "[DTV] experiment 1: steps chosen by evidence on digit-shift tasks, and rules beyond the paper.";
   }
   bool needs_model() const override { return true; }
   Json settings(Size size) const override {

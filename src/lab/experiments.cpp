@@ -9,6 +9,9 @@ const std::vector<std::unique_ptr<const Experiment>>& experiments() {
     std::vector<std::unique_ptr<const Experiment>> made;
     made.push_back(make_gp_benchmark());
     made.push_back(make_certificate());
+    made.push_back(make_digit_shift());
+    made.push_back(make_block_budget());
+    made.push_back(make_sst2());
     return made;
   }();
   return all;

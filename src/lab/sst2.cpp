@@ -86,7 +86,7 @@ class Sst2 : public Experiment {
  public:
   std::string_view name() const override { return "sst2"; }
   std::string_view about() const override {
-    return "[DTV] on SST-2: steps and blocks for few-shot sentiment prompts (HONE_DATA holds sst2/dev.tsv)";
+    return "[DTV] on SST-2: steps and blocks for few-shot sentiment prompts ($HONE_DATA/sst2/dev.tsv).";
   }
   bool needs_model() const override { return true; }
   Json settings(Size size) const override {
