@@ -258,7 +258,7 @@ TEST_P(DigitShiftModel, RowsHoldAllThatPredictionsNeed) {
 
   const Report report = digit_shift_report(config, table);
   EXPECT_EQ(report.summary.at("tasks"), 7U);
-  EXPECT_EQ(report.findings.size(), 2 * 9U);
+  EXPECT_EQ(report.findings.size(), 2 * (9U + 4U));
   EXPECT_NE(report.text.find("True gradient descent"), std::string::npos);
   EXPECT_EQ(digit_shift_report(config, table).summary, report.summary);
 

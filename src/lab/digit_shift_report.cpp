@@ -84,19 +84,20 @@ std::string interval_text(const decide::Interval& interval, double p) {
 
 constexpr std::string_view source = "[DTV] experiment 1, another model, true descent, c not given";
 
+struct Published {
+  std::string_view rule, value;
+};
+constexpr Published published_errors[] = {{"in context", ".0747 ± .0031"},
+                                          {"T = 8", ".0734 ± .0030"},
+                                          {"evidence, fixed σ", ".0722 ± .0030"},
+                                          {"evidence, MLE", ".0719 ± .0029"}};
+
 void add_findings(Report& report, const AtStep& at) {
   const auto published = [](std::string_view value) { return fmt::format("{} ({})", value, source); };
-  struct Line {
-    std::string_view rule, value;
-  };
-  constexpr Line lines[] = {{"evidence, MLE", ".0719 ± .0029"},
-                            {"evidence, fixed σ", ".0722 ± .0030"},
-                            {"T = 8", ".0734 ± .0030"},
-                            {"in context", ".0747 ± .0031"}};
-  for (const auto& [rule, value] : lines)
+  for (const auto& [rule, value] : published_errors)
     report.findings.push_back(
         {fmt::format("c = {}: MSE, {}, linearised", at.c, rule), mean_text(at.of(rule)), published(value)});
-  constexpr Line steps[] = {{"evidence, MLE", "11.2"}, {"evidence, fixed σ", "9.8"}};
+  constexpr Published steps[] = {{"evidence, MLE", "11.2"}, {"evidence, fixed σ", "9.8"}};
   for (const auto& [rule, value] : steps)
     report.findings.push_back({fmt::format("c = {}: mean T, {}", at.c, rule),
                                fmt::format("{:.1f}", mean(at.rules[at.index(rule)].steps)), published(value)});
@@ -208,6 +209,34 @@ void add_rules(Report& report, std::span<const AtStep> all, const std::vector<Co
   }
 }
 
+// Every rule against every other as a matrix, one family.
+void add_all_pairs(Report& report, const AtStep& at) {
+  std::vector<Method> methods;
+  for (size_t r = 0; r < at.rules.size(); ++r) methods.push_back({at.rules[r].name, at.errors[r]});
+  const std::vector<Comparison> pairs = compare_all(methods);
+  const size_t count = methods.size();
+  std::vector<std::vector<std::string>> lines(count);
+  std::vector<std::string> header = {"rule"};
+  for (size_t r = 0; r < count; ++r) {
+    header.push_back(fmt::format("{}", r + 1));
+    lines[r].assign(count + 1, "");
+    lines[r][0] = fmt::format("{} {}", r + 1, methods[r].name);
+  }
+  size_t pair = 0;
+  for (size_t a = 0; a < count; ++a)
+    for (size_t b = a + 1; b < count; ++b, ++pair) {
+      const bool a_better = pairs[pair].difference.mean < 0;
+      lines[a][b + 1] = !pairs[pair].found ? "·" : a_better ? "better" : "worse";
+      lines[b][a + 1] = !pairs[pair].found ? "·" : a_better ? "worse" : "better";
+    }
+  report.text += fmt::format(
+                     "All {} pairs of rules, one family: whether the row was found to be better or worse than the "
+                     "column; a dot says that no difference was found.\n\n",
+                     pairs.size()) +
+                 markdown_table(header, lines) + "\n";
+  report.summary["all_pairs"].push_back({{"c", at.c}, {"pairs", to_json(pairs)}});
+}
+
 void add_differences(Report& report, std::span<const AtStep> all) {
   report.text +=
       "## Was a difference found?\n\nFirst minus second, squared errors on the same tasks: a negative "
@@ -221,6 +250,7 @@ void add_differences(Report& report, std::span<const AtStep> all) {
     const std::vector<Comparison> comparisons = compare_all(methods);
     report.text += fmt::format("### c = {}\n\n", at.c) + markdown_table(comparisons, 1, 5) + "\n";
     report.summary["differences"].push_back({{"c", at.c}, {"pairs", to_json(comparisons)}});
+    add_all_pairs(report, at);
   }
 }
 
@@ -331,7 +361,7 @@ void add_descent(Report& report, const DigitShiftRows& data, std::span<const AtS
                                            {"rms_correction", moved}});
     }
     std::vector<Method> methods;
-    for (const std::string_view rule : {"in context", "T = 8", "evidence, fixed σ", "evidence, MLE"}) {
+    for (const auto& [rule, published] : published_errors) {
       const RuleResult& chosen = at.rules[at.index(rule)];
       std::vector<double> errors;
       for (const DigitShiftRows::Descent& descent : data.descents) {
