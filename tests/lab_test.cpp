@@ -210,7 +210,7 @@ TEST_F(LabRunner, GoesOnFromWhereverItWasCut) {
     fs::create_directories(folder.path() / "cut");
     folder.write("cut/config.json", bytes("whole", "config.json"));
     folder.write("cut/rows.csv", rows.substr(0, cut));
-    const Run resumed = go("cut");
+    const lab::Run resumed = go("cut");
     const std::string there = rows.substr(header.size(), cut - header.size());
     EXPECT_EQ(resumed.resumed, static_cast<size_t>(std::count(there.begin(), there.end(), '\n')) / 3) << cut;
     expect_equal("whole", "cut");
@@ -359,7 +359,7 @@ TEST(GpBenchmark, SaysWhatTheorySays) {
                       {"steps", {{"kernels", 60}, {"draws", 4}, {"grid", {0, 1, 2, 5, 8, 13, 30, 80, 200, 1000}}}},
                       {"james_stein", {{"ranks", {2, 3, 6}}, {"strengths", {0, 1, 4}}, {"draws", 20000}}},
                       {"floor", {{"shares", {0, 0.5, 1}}, {"kernels", 10}, {"queries", 20}}}};
-  const Run result = run_small("gp-benchmark", small, folder.path() / "run");
+  const lab::Run result = run_small("gp-benchmark", small, folder.path() / "run");
   const Json& summary = result.report.summary;
   // Six comparisons: |z| > 4 has a probability below .0004.
   EXPECT_LT(summary["identity"]["largest_z"].get<double>(), 4);
@@ -387,7 +387,9 @@ TEST(GpBenchmark, SaysWhatTheorySays) {
   for (const Json& one : summary["floor"]["cases"]) {
     const double floor = one["floor"], least = one["least"];
     EXPECT_GT(least, floor - 0.15);  // ten kernels of twenty queries
-    if (floor > 0) EXPECT_GT(least, one["least_all_features"].get<double>() + 0.3);
+    if (floor > 0) {
+      EXPECT_GT(least, one["least_all_features"].get<double>() + 0.3);
+    }
     EXPECT_LT(one["least_all_features"].get<double>(), 0.1);
   }
   EXPECT_EQ(result.report.figures.size(), 4);
@@ -405,7 +407,9 @@ TEST(CertificateExperiment, CoversWhereTheTheoremHolds) {
   for (const Json& one : summary["cases"]) {
     EXPECT_EQ(one["assumed"], one["certificate"].get<std::string>().find("plug-in") != std::string::npos);
     EXPECT_GT(one["slack"].get<double>(), 0);
-    if (one["assumed"] == false) EXPECT_LE(one["needed_slack"].get<double>(), one["slack"].get<double>());
+    if (one["assumed"] == false) {
+      EXPECT_LE(one["needed_slack"].get<double>(), one["slack"].get<double>());
+    }
     if (one["certificate"] == "T_MAP, known" && one["snr"] == 0) {
       // Σ* = σ²I: v̄ = 1, slack = sqrt((log 31 + log 1/δ)/n).
       EXPECT_NEAR(one["slack"].get<double>(), std::sqrt(std::log(31 / 0.3) / one["examples"].get<double>()), 1e-9);
