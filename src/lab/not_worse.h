@@ -12,11 +12,11 @@ namespace hone::lab {
 struct NotWorse {
   std::string rule;
   std::string condition;
-  double reference = 0;         // the reference's mean squared error
-  decide::Interval difference;  // rule minus reference, mean with 95 % paired bootstrap
-  double p = 1;                 // one-sided, of the hypothesis that the rule is worse by the margin or more
-  double holm_p = 1;            // set by correct()
-  bool shown = false;           // the upper limit is within the margin and holm_p ≤ .05
+  double reference = 0;              // the reference's mean squared error
+  decide::Interval difference = {};  // rule minus reference, mean with 95 % paired bootstrap
+  double p = 1;                      // one-sided, of the hypothesis that the rule is worse by the margin or more
+  double holm_p = 1;                 // set by correct()
+  bool shown = false;                // the upper limit is within the margin and holm_p ≤ .05
 
   double upper_share() const { return difference.high / reference; }
 };
