@@ -121,6 +121,38 @@ TEST(StepRules, TheFirstTaskHasNothingToPool) {
     EXPECT_EQ(find(rules, pooled).steps, find(rules, "leave-one-out").steps);
 }
 
+TEST(StepRules, StackedStepsAreRidgeRegressionOnEarlierAnswers) {
+  const std::vector<StepTask> tasks = random_tasks(12);
+  constexpr double c = 0.2;
+  const RuleResult stacked = find(apply_step_rules(tasks, c), "stacked steps");
+  Dense features(12, 3);
+  Eigen::VectorXd missing(12);
+  for (Eigen::Index i = 0; i < 12; ++i) {
+    const StepTask& task = tasks[static_cast<size_t>(i)];
+    features.row(i) << task.prediction(c, 2) - task.base, task.prediction(c, 20) - task.base,
+        task.prediction(c, 200) - task.base;
+    missing(i) = task.target - task.base;
+    const Dense before = features.topRows(i);
+    const Eigen::VectorXd coefficients =
+        (before.transpose() * before + 0.1 * Dense::Identity(3, 3)).ldlt().solve(before.transpose() * missing.head(i));
+    EXPECT_NEAR(stacked.predictions[static_cast<size_t>(i)], task.base + features.row(i).dot(coefficients), 1e-9) << i;
+  }
+}
+
+TEST(StepRules, TheBestSoFarIsThatOfEarlierAnswers) {
+  const std::vector<StepTask> tasks = random_tasks(10);
+  constexpr double c = 0.1;
+  const RuleResult best = find(apply_step_rules(tasks, c), "best T so far");
+  const std::vector<double> steps = wide_steps();
+  std::vector<double> errors(steps.size());
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const auto least = static_cast<size_t>(std::ranges::min_element(errors) - errors.begin());
+    EXPECT_EQ(best.steps[i], steps[least]) << i;
+    for (size_t t = 0; t < steps.size(); ++t)
+      errors[t] += std::pow(tasks[i].prediction(c, steps[t]) - tasks[i].target, 2);
+  }
+}
+
 TEST(StepRules, TheOnlineMixtureKeepsItsBound) {
   const std::vector<StepTask> tasks = random_tasks(200);
   const auto rules = apply_step_rules(tasks, 0.2);

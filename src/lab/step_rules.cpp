@@ -156,6 +156,9 @@ class Rules {
     each("leave-one-out mixture", false, [&](const Prepared& p) { return left_out_mixture(p); });
     pooled_left_out("pooled leave-one-out", false);
     pooled_left_out("pooled leave-one-out, alike", true);
+    best_so_far("best T so far", false);
+    best_so_far("best T so far, alike", true);
+    stacked_steps();
     online_mixture();
     return std::move(results_);
   }
@@ -239,32 +242,78 @@ class Rules {
     return mixture(p, losses, losses.size());
   }
 
-  void pooled_left_out(std::string name, bool alike) {
+  // How much each task before task i counts, all alike or only those whose residuals are about as large.
+  std::vector<double> earlier_weights(size_t i, bool alike) const {
+    std::vector<double> weights(i, 1);
+    for (size_t j = 0; alike && j < i; ++j)
+      weights[j] = std::exp(-std::pow((prepared_[j].energy - prepared_[i].energy) / alike_width, 2) / 2);
+    return weights;
+  }
+
+  // The T of the least sum of this task's own losses and those of the tasks before, `counts` of their total weight.
+  template <class Losses, class Counts>
+  void leader(std::string name, Sees seen, bool alike, bool own, const Losses& losses, const Counts& counts) {
     RuleResult& result = results_.emplace_back();
     result.name = std::move(name);
-    result.sees = Sees::stream;
-    std::vector<double> total(steps_.size());
+    result.sees = seen;
     for (size_t i = 0; i < tasks_.size(); ++i) {
-      const Prepared& p = prepared_[i];
-      double weight = static_cast<double>(i);
-      if (alike) {
-        std::ranges::fill(total, 0);
-        weight = 0;
-        for (size_t j = 0; j < i; ++j) {
-          const double near = std::exp(-std::pow((prepared_[j].energy - p.energy) / alike_width, 2) / 2);
-          weight += near;
-          for (size_t t = 0; t < total.size(); ++t) total[t] += near * prepared_[j].left_out[t];
-        }
+      std::vector<double> total(steps_.size());
+      if (own) total = losses(i);
+      const std::vector<double> weights = earlier_weights(i, alike);
+      const double factor = counts(std::accumulate(weights.begin(), weights.end(), 0.0));
+      for (size_t j = 0; j < i; ++j) {
+        const std::vector<double>& of_task = losses(j);
+        for (size_t t = 0; t < total.size(); ++t) total[t] += factor * weights[j] * of_task[t];
       }
-      // With few tasks before, they count like the tasks they are.
-      std::vector<double> losses = p.left_out;
-      const double each_counts = std::min(1.0, pooled_weight / std::max(weight, 1e-300));
-      for (size_t t = 0; t < losses.size(); ++t) losses[t] += each_counts * total[t];
-      const auto [prediction, steps] = least(p, losses, losses.size());
+      const auto [prediction, steps] = least(prepared_[i], total, total.size());
       result.predictions.push_back(prediction);
       result.steps.push_back(steps);
-      if (!alike)
-        for (size_t t = 0; t < total.size(); ++t) total[t] += p.left_out[t];
+    }
+  }
+
+  // With few tasks before, they count like the tasks they are.
+  void pooled_left_out(std::string name, bool alike) {
+    leader(
+        std::move(name), Sees::stream, alike, true,
+        [&](size_t i) -> const std::vector<double>& { return prepared_[i].left_out; },
+        [](double weight) { return weight > pooled_weight ? pooled_weight / weight : 1; });
+  }
+
+  void best_so_far(std::string name, bool alike) {
+    std::vector<std::vector<double>> errors;
+    for (size_t i = 0; i < tasks_.size(); ++i) {
+      errors.emplace_back();
+      for (const double prediction : prepared_[i].predictions)
+        errors[i].push_back(std::pow(prediction - tasks_[i].target, 2));
+    }
+    leader(
+        std::move(name), Sees::truths, alike, false, [&](size_t i) -> const std::vector<double>& { return errors[i]; },
+        [](double) { return 1.0; });
+  }
+
+  // Recursive least squares (Plackett 1950) of y − ŷ on the corrections of a few T, coefficients ~ N(0, I).
+  void stacked_steps() {
+    constexpr double noise = 0.1, kinds[] = {2, 20, 200};
+    constexpr size_t size = std::size(kinds);
+    double covariance[size][size] = {}, coefficients[size] = {};
+    for (size_t a = 0; a < size; ++a) covariance[a][a] = 1;
+    RuleResult& result = results_.emplace_back();
+    result.name = "stacked steps";
+    result.sees = Sees::truths;
+    for (const StepTask& task : tasks_) {
+      double features[size], gain[size] = {}, moved = 0, spread = noise;
+      for (size_t a = 0; a < size; ++a) {
+        features[a] = task.prediction(c_, kinds[a]) - task.base;
+        moved += coefficients[a] * features[a];
+      }
+      result.predictions.push_back(task.base + moved);
+      for (size_t a = 0; a < size; ++a)
+        for (size_t b = 0; b < size; ++b) gain[a] += covariance[a][b] * features[b];
+      for (size_t a = 0; a < size; ++a) spread += features[a] * gain[a];
+      for (size_t a = 0; a < size; ++a) {
+        coefficients[a] += gain[a] / spread * (task.target - task.base - moved);
+        for (size_t b = 0; b < size; ++b) covariance[a][b] -= gain[a] * gain[b] / spread;
+      }
     }
   }
 

@@ -64,12 +64,16 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 //   leave-one-out …     the T of the least squared error on each residual from the others; its mixture, weights
 //                       ∝ (that error)^{−n/2}; and pooled, where the mean of the errors of the tasks before counts like
 //                       `pooled_weight` tasks, all of them or those whose residuals are about as large as this task's
+//   best T so far …     the T of the least squared error at the queries before, all or those of tasks alike
+//   stacked steps       B(P_n, x) plus a combination of the corrections of T = 2, 20 and 200, by recursive least
+//   squares on
+//                       the answers before
 //   online mixture      the no-harm mixture over the rules above and fixed T (decide::SelectorMixture)
 // Answers lie in [low, high], which only the online mixture uses.
 std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c, double low = 0, double high = 1);
 
 constexpr double pooled_weight = 4;  // of pooled leave-one-out
-constexpr double alike_width = 0.5;  // standard deviation, in log ‖r‖², of which tasks are alike
+constexpr double alike_width = 0.5;  // of a Gaussian weight in log ‖r‖²: which tasks are alike
 
 // What the online mixture's sum of squared errors can exceed that of not adapting by, at most.
 double online_mixture_bound(size_t tasks, double low = 0, double high = 1);
