@@ -97,7 +97,7 @@ class Sst2 : public Experiment {
             {"data_sha256", sha256(file)},
             {"examples", 10},
             {"candidates", 48},
-            {"c", {.1}},
+            {"c", Json::array({.1})},
             {"steps", 8},
             {"budgets", {1, 2, 4, 8, 16, 32}},
             {"random_draws", 5}};
