@@ -6,6 +6,7 @@
 #include <map>
 #include <numeric>
 
+#include "base/parallel.h"
 #include "hone/steps.h"
 #include "lab/digit_shift_rows.h"
 #include "lab/not_worse.h"
@@ -39,21 +40,21 @@ struct AtStep {
   const std::vector<double>& of(std::string_view rule) const { return errors[index(rule)]; }
 };
 
-constexpr size_t longest = 300;
+constexpr size_t longest = 300;  // T
 constexpr size_t published_longest = 30;
 
 std::vector<AtStep> study(const DigitShiftRows& data, std::span<const double> c) {
-  std::vector<AtStep> result;
-  for (const double step : c) {
-    AtStep& at = result.emplace_back();
-    at.c = step;
-    at.rules = apply_step_rules(data.tasks, step);
+  std::vector<AtStep> result(c.size());
+  parallel_for(c.size(), [&](size_t i) {
+    AtStep& at = result[i];
+    at.c = c[i];
+    at.rules = apply_step_rules(data.tasks, at.c);
     for (const RuleResult& rule : at.rules) at.errors.push_back(rule.squared_errors(data.tasks));
-    at.curve = fixed_step_predictions(data.tasks, step, decide::whole_steps(longest));
+    at.curve = fixed_step_predictions(data.tasks, at.c, decide::whole_steps(longest));
     for (auto& predictions : at.curve)
-      for (size_t i = 0; i < predictions.size(); ++i)
-        predictions[i] = std::pow(predictions[i] - data.tasks[i].target, 2);
-  }
+      for (size_t task = 0; task < predictions.size(); ++task)
+        predictions[task] = std::pow(predictions[task] - data.tasks[task].target, 2);
+  });
   return result;
 }
 
