@@ -16,7 +16,8 @@ using test::Result;
 using test::run_program;
 using Arguments = std::vector<std::string>;
 
-const Arguments subcommands = {"model", "tokenize", "score", "index", "search", "eval", "complete"};
+const Arguments subcommands = {"model", "tokenize", "score",   "index",  "search",
+                               "eval",  "complete", "fewshot", "explain"};
 const std::string usual_prompt = "word1 of file 3 is here. word8 of";
 
 std::string golden(const std::string& name) {

@@ -7,6 +7,8 @@ namespace hone::cli {
 
 void add_complete(CLI::App& program);
 void add_eval(CLI::App& program);
+void add_explain(CLI::App& program);
+void add_fewshot(CLI::App& program);
 void add_index(CLI::App& program);
 void add_lab(CLI::App& program);
 void add_model(CLI::App& program);

@@ -17,6 +17,8 @@ int run(int argc, char** argv) {
   program.set_version_flag("--version", HONE_VERSION);
   hone::cli::add_complete(program);
   hone::cli::add_eval(program);
+  hone::cli::add_explain(program);
+  hone::cli::add_fewshot(program);
   hone::cli::add_index(program);
   hone::cli::add_lab(program);
   hone::cli::add_model(program);

@@ -2,12 +2,36 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "hone/grams.h"
 
 namespace hone {
 
 std::string name(BlockId id) { return id.head < 0 ? name(id.matrix) : fmt::format("{}.h{}", name(id.matrix), id.head); }
+
+BlockId block_named(std::string_view text) {
+  std::string_view rest = text;
+  const auto number_after = [&](std::string_view prefix) {
+    int number = -1;
+    if (!rest.starts_with(prefix)) return -1;
+    const auto [end, error] = std::from_chars(rest.data() + prefix.size(), rest.data() + rest.size(), number);
+    if (error != std::errc() || number < 0) return -1;
+    rest.remove_prefix(static_cast<size_t>(end - rest.data()));
+    return number;
+  };
+  const int layer = number_after("L");
+  for (int k = 0; layer >= 0 && rest.starts_with('.') && k < matrix_kinds; ++k) {
+    const auto kind = static_cast<MatrixKind>(k);
+    const std::string_view after = rest.substr(1), matrix = name(kind);
+    if (after == matrix) return {{layer, kind}, -1};
+    if (!after.starts_with(matrix)) continue;
+    rest = after.substr(matrix.size());
+    if (const int head = number_after(".h"); head >= 0 && rest.empty()) return {{layer, kind}, head};
+    break;
+  }
+  throw Error(ErrorCode::bad_input, fmt::format("'{}' names no block; blocks are written L27.q or L27.v.h2", text));
+}
 
 BlockExtent extent(const Model& model, BlockId id) {
   const ModelConfig& c = model.config();

@@ -1,0 +1,79 @@
+// What a FewShot holds: the part that all queries share.
+#pragma once
+
+#include <optional>
+
+#include "adapt/few_shot_prompt.h"
+#include "adapt/label_outputs.h"
+#include "adapt/prefix_reader.h"
+#include "hone/fewshot.h"
+
+namespace hone {
+
+// How far, for one set of blocks: nothing here depends on the query.
+struct StepsOfBlocks {
+  std::vector<size_t> blocks;
+  decide::Spectrum spectrum;
+  double rho = 0;
+  std::vector<double> trusted, losses, weights;  // [|T|]
+  std::vector<double> update_weights;            // q(K) r [m] of the trusted steps
+  double mean_steps = 0;                         // of the trusted
+};
+
+struct FewShot::Impl {
+  Impl(std::shared_ptr<const Model> shared_model, std::span<const LabelledText> examples, FewShotOptions wanted,
+       const Watch& watch);
+
+  size_t rows() const { return label_of.size() * outputs->outputs(); }  // m
+  decide::StepOptions step_options() const;
+  // −log2 of what every T's leave-one-out prediction says about example i's label, and its logarithm [|T|, n].
+  decide::Matrix64 label_log_p(const decide::Matrix64& corrections) const;
+  const StepsOfBlocks& steps_of(std::vector<size_t> chosen);
+  FewShotAnswer answer(std::string_view query, const Watch& watch);
+
+  std::shared_ptr<const Model> model;
+  FewShotOptions options;
+  std::vector<BlockId> blocks;
+  PromptTemplate prompt_template;
+  std::vector<std::string> labels;
+  std::optional<LabelOutputs> outputs;
+  std::vector<double> label_values;  // regression
+  std::vector<Token> common;         // what all labels begin with: part of every prompt
+  std::vector<Token> start;
+  std::vector<Example> examples;
+  std::vector<std::vector<Token>> prompts;  // leave-one-out [n]
+  std::vector<size_t> label_of;             // [n]
+  std::vector<double> steps;                // T
+
+  LabelReadings read;             // of the prompts
+  std::vector<Matrix> gradients;  // [block][m, out·in]
+  Matrix kernels;                 // [blocks, m·m]
+  std::optional<decide::Spectrum> full;
+  double scale = 1;
+  std::vector<double> residuals;    // r [m]
+  std::vector<double> step_scores;  // ℓ_T of all blocks
+  decide::Signal signal;            // of all blocks
+  std::optional<PrefixReader> lower;
+  std::optional<StepsOfBlocks> latest;
+  StageSeconds seconds;
+
+ private:
+  void read_examples(const Watch& watch);
+  void decide_scale();
+  std::vector<double> residuals_at(double target_scale) const;
+  void check_length(const std::vector<Token>& prompt, std::string_view what) const;
+  Adapter update() const;
+  friend class FewShot;
+};
+
+// T steps of gradient descent itself on ½ Σ (target − f(prompt))², θ ← θ + ρ Σ_i r_i(θ) ∇f_i(θ) on the blocks `chosen`
+// of `blocks`, from the base: T passes over the leave-one-out prompts. Returns ΔW. Throws Error{cancelled}.
+Adapter descend(const Model& model, const LabelOutputs& labels, std::span<const std::vector<Token>> prompts,
+                std::span<const double> targets, std::span<const BlockId> blocks, double rho, size_t steps,
+                const Watch& watch);
+
+// Calls body(first, count) for runs of prompts that fit into one pass.
+void for_each_pass(const LabelOutputs& labels, std::span<const std::vector<Token>> prompts,
+                   const std::function<void(size_t, size_t)>& body);
+
+}  // namespace hone

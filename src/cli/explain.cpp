@@ -1,0 +1,53 @@
+// hone explain MODEL --examples F --query "…": what a few-shot decision rests on, in the terminal and as SVG.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli/commands.h"
+#include "cli/examples.h"
+#include "cli/few_shot_options.h"
+#include "cli/few_shot_plots.h"
+#include "cli/progress.h"
+
+namespace hone::cli {
+namespace {
+
+struct Arguments : FewShotArguments {
+  std::string query;
+  std::filesystem::path svg;
+};
+
+void run(const Arguments& arguments) {
+  const std::vector<LabelledText> examples = read_examples(arguments.examples);
+  const auto model = arguments.model.open();
+  const Watch watch = terminal_watch(arguments.json);
+  FewShot few_shot(model, examples, arguments.options_for(model, watch), watch);
+  const FewShotAnswer answer = few_shot.answer(arguments.query, watch);
+  if (!arguments.svg.empty()) write_few_shot_plots(answer, arguments.svg, watch.cancel);
+  if (arguments.json) {
+    nlohmann::json object = answer_json(arguments.query, answer);
+    object["model"] = model->name();
+    object["sentence"] = decision_sentence(answer);
+    return print_json(object);
+  }
+  constexpr size_t label_width = 40;
+  if (answer.classes.empty())
+    fmt::print("{} ± {:.3g}, in-context {:.6g}\n", answer.label, answer.deviation, answer.in_context_value);
+  for (const auto& [label, in_context, adapted, mixed] : answer.classes)
+    fmt::print("{:8.3f}  {}  (in-context {:.3f}, adapted {:.3f})\n", mixed, one_line(label, label_width), in_context,
+               adapted);
+  fmt::print("{}\n\n{}", decision_sentence(answer), few_shot_drawing(answer));
+}
+
+}  // namespace
+
+void add_explain(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = program.add_subcommand("explain", "Show what the few-shot decision for one text rests on");
+  arguments->add_to(*command);
+  command->add_option("--query", arguments->query, "The text to label")->required();
+  command->add_option("--svg", arguments->svg, "Also draw figures into this folder (needs gnuplot)");
+  command->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace hone::cli

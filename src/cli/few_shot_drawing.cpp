@@ -1,0 +1,115 @@
+// The decision as bars and maps of characters.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "cli/few_shot_options.h"
+#include "cli/few_shot_plots.h"
+
+namespace hone::cli {
+namespace {
+
+constexpr size_t bar_width = 16;
+constexpr size_t most_rows = 12;
+
+// `fraction` of bar_width characters, in eighths.
+std::string bar(double fraction) {
+  static constexpr std::string_view eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+  const auto units = static_cast<size_t>(std::lround(std::clamp(fraction, 0.0, 1.0) * bar_width * 8));
+  std::string text;
+  for (size_t i = 0; i < units / 8; ++i) text += "█";
+  text += eighths[units % 8];
+  return text + std::string(bar_width - units / 8 - (units % 8 > 0 ? 1 : 0), ' ');
+}
+
+double largest_size(std::span<const double> values) {
+  double largest = 0;
+  for (const double v : values) largest = std::max(largest, std::abs(v));
+  return largest > 0 ? largest : 1;
+}
+
+std::string residuals_drawing(const FewShotReport& report) {
+  std::string text =
+      fmt::format("leave-one-out residuals{}\n", report.outputs > 1 ? " (length over the outputs of an example)" : "");
+  std::vector<double> sizes;
+  for (size_t i = 0; i < report.examples; ++i) {
+    double sum = 0;
+    for (size_t o = 0; o < report.outputs; ++o) sum += std::pow(report.residuals[i * report.outputs + o], 2);
+    sizes.push_back(report.outputs > 1 ? std::sqrt(sum) : report.residuals[i]);
+  }
+  const double largest = largest_size(sizes);
+  for (size_t i = 0; i < std::min(sizes.size(), most_rows); ++i)
+    text += fmt::format("  example {:3}  {:8.3f}  {}\n", i + 1, sizes[i], bar(std::abs(sizes[i]) / largest));
+  if (sizes.size() > most_rows) text += fmt::format("  and {} more\n", sizes.size() - most_rows);
+  return text;
+}
+
+std::string spectrum_drawing(const FewShotReport& report) {
+  const decide::StepDecision& decision = report.decisions.front();
+  const double top = report.eigenvalues.front() > 0 ? report.eigenvalues.front() : 1;
+  double residual_energy = 0, query_energy = 0;
+  std::vector<double> aligned(report.eigenvalues.size());
+  for (size_t i = 0; i < aligned.size(); ++i) {
+    residual_energy += decision.residuals[i] * decision.residuals[i];
+    for (const decide::StepDecision& d : report.decisions) aligned[i] += d.query[i] * d.query[i];
+    query_energy += aligned[i];
+  }
+  const auto share = [](double part, double whole) { return whole > 0 ? part / whole : 0; };
+  std::string text = "spectrum: share of the residuals and of the query along each mode, how much of it is fitted\n";
+  text += fmt::format("  mode    λ/λ_max                    residuals  query  fitted  Bayes\n");
+  for (size_t i = 0; i < std::min(aligned.size(), most_rows); ++i) {
+    const double lambda = report.eigenvalues[i];
+    text += fmt::format("  {:4}  {:9.2e}  {}  {:8.2f}  {:5.2f}  {:6.2f}  {:5.2f}\n", i + 1, lambda / top,
+                        bar(lambda / top), share(decision.residuals[i] * decision.residuals[i], residual_energy),
+                        share(aligned[i], query_energy), lambda * report.filter[i], lambda * decision.bayes.filter[i]);
+  }
+  if (aligned.size() > most_rows) text += fmt::format("  and {} more\n", aligned.size() - most_rows);
+  return text;
+}
+
+std::string steps_drawing(const FewShotReport& report) {
+  const decide::StepPosterior& posterior = report.decisions.front().posterior;
+  const size_t size = posterior.steps.size(), stride = (size + most_rows - 1) / most_rows;
+  const double largest = largest_size(posterior.weights);
+  std::string text =
+      fmt::format("steps: evidence (lower is better), posterior, leave-one-out bits, weight in the answer, {}\n",
+                  report.outputs > 1 ? "first output at the query" : "output at the query");
+  text += "     T   evidence  posterior                 bits  weight   output\n";
+  for (size_t t = 0; t < size; ++t) {
+    if (t % stride != 0 && t != posterior.best) continue;
+    text += fmt::format("  {:4g}{} {:9.3f}  {}  {:8.3f}  {:6.3f}  {:7.3f}\n", posterior.steps[t],
+                        t == posterior.best ? "*" : " ", posterior.scores[t], bar(posterior.weights[t] / largest),
+                        report.leave_one_out_losses[t], report.weights[t], report.outputs_along_steps[t][0]);
+  }
+  return text + "  * T_MAP\n";
+}
+
+std::string blocks_drawing(const FewShotReport& report) {
+  static constexpr std::string_view shades[] = {"·", "░", "▒", "▓", "█"};
+  double largest = 0;
+  std::map<int, std::string, std::greater<>> rows;
+  for (const BlockChoice& block : report.blocks) largest = std::max(largest, block.query_aware);
+  for (const auto& [id, trace, query_aware, chosen] : report.blocks) {
+    const double fraction = largest > 0 ? std::clamp(query_aware / largest, 0.0, 1.0) : 0;
+    const std::string cell(shades[static_cast<size_t>(std::lround(fraction * 4))]);
+    std::string& row = rows[id.matrix.layer];
+    const std::string matrix = fmt::format("  {} ", name(id.matrix.kind));
+    if (id.head <= 0 || row.find(matrix) == std::string::npos) row += matrix;
+    row += chosen ? fmt::format("[{}]", cell) : fmt::format(" {} ", cell);
+  }
+  std::string text = "blocks: Query-Aware scores from · (none) to █ (the largest), [adapting]\n";
+  for (const auto& [layer, row] : rows) text += fmt::format("  L{:<3}{}\n", layer, row);
+  return text;
+}
+
+}  // namespace
+
+std::string few_shot_drawing(const FewShotAnswer& answer) {
+  const FewShotReport& report = answer.report;
+  return fmt::format("{}\n{}\n{}\n{}", residuals_drawing(report), spectrum_drawing(report), steps_drawing(report),
+                     blocks_drawing(report));
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,242 @@
+#include "cli/few_shot_options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "cli/examples.h"
+
+namespace hone::cli {
+namespace {
+
+using Subspace = FewShotOptions::Subspace;
+using Steps = FewShotOptions::Steps;
+
+const std::vector<std::pair<std::string, Subspace>> subspaces = {
+    {"all", Subspace::all},       {"query-aware", Subspace::query_aware},
+    {"greedy", Subspace::greedy}, {"exact", Subspace::exact},
+    {"trace", Subspace::trace},   {"last-layer", Subspace::last_layer},
+    {"random", Subspace::random}};
+
+std::vector<std::string> subspace_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : subspaces) names.push_back(name);
+  return names;
+}
+
+// An int unless it is one of the words.
+std::optional<size_t> whole_number(const std::string& text) {
+  size_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+std::string check_steps(const std::string& text) {
+  const auto words = {"evidence", "profiled", "gibbs", "loo", "pooled"};
+  if (whole_number(text) || std::ranges::find(words, text) != std::end(words)) return {};
+  return "give evidence, profiled, gibbs, loo, pooled or a number of steps";
+}
+
+void set_blocks(FewShotOptions& options, const std::string& text) {
+  if (text == "v") options.matrices = {MatrixKind::v};
+  if (text == "vo") options.matrices = {MatrixKind::v, MatrixKind::o};
+  if (text == "all") options.matrices = {};
+  if (text == "v" || text == "vo" || text == "all") return;
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    options.blocks.push_back(block_named(text.substr(at, end - at)));
+    at = end + 1;
+  }
+}
+
+void set_steps(FewShotOptions& options, const std::string& text) {
+  if (const auto number = whole_number(text)) {
+    options.steps = Steps::fixed;
+    options.fixed_steps = *number;
+  }
+  if (text == "evidence") options.steps = Steps::evidence;
+  if (text == "profiled") options.steps = Steps::profiled;
+  if (text == "gibbs" || text == "pooled") options.steps = Steps::gibbs;
+  if (text == "loo") options.steps = Steps::loo;
+}
+
+// NaN and infinities have no JSON.
+nlohmann::json number_json(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(); }
+
+nlohmann::json certificate_json(const std::optional<decide::Certificate>& certificate) {
+  if (!certificate) return nullptr;
+  return {{"score", certificate->score}, {"slack", certificate->slack},     {"bound", certificate->bound},
+          {"delta", certificate->delta}, {"vacuous", certificate->vacuous}, {"assumed", certificate->assumed}};
+}
+
+}  // namespace
+
+void FewShotArguments::add_to(CLI::App& command) {
+  model.add_to(command);
+  command.add_option("--examples", examples, "CSV with columns input and label, or JSONL of such objects")->required();
+  command.add_option("--labels", options.labels, "All labels, between commas (default: the examples' own)")
+      ->delimiter(',');
+  command.add_flag("--regression", regression, "Labels are numbers; answer with their expected value");
+  command.add_option("--template", options.prompt_template, R"(How an example is written; \n is an end of line)")
+      ->transform([](const std::string& text) {
+        std::string result;
+        for (size_t i = 0; i < text.size(); ++i) {
+          const bool escaped = text.compare(i, 2, "\\n") == 0;
+          result += escaped ? '\n' : text[i];
+          i += escaped ? 1 : 0;
+        }
+        return result;
+      })
+      ->default_str(R"({input} -> {label}\n)");
+  command.add_option("--layers", options.layers, "The last so many layers adapt")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--blocks", blocks, "v (by heads), vo, all, or names such as L27.v.h2,L29.q")
+      ->capture_default_str();
+  command.add_option("--subspace", subspace, "How --budget blocks are chosen")
+      ->check(CLI::IsMember(subspace_names()))
+      ->capture_default_str();
+  command.add_option("--budget", options.budget, "How many blocks adapt (with --subspace)");
+  command.add_option("--steps", steps, "How far: evidence, profiled, gibbs, loo, pooled or a number of steps")
+      ->check(check_steps)
+      ->capture_default_str();
+  command
+      .add_option("--earlier", earlier,
+                  "Examples of an earlier prompt, which teach --steps pooled its prior (repeatable)")
+      ->allow_extra_args(false);
+  command.add_option("--c", options.step, "Step size c/λ_max, 0 < c < 1")->capture_default_str();
+  command.add_option("--max-steps", options.max_steps, "The most steps")->capture_default_str();
+  command.add_option("--floor", options.floor, "Every answer keeps so much of the in-context probability")
+      ->capture_default_str();
+  command.add_option("--seed", options.seed, "Of --subspace random")->capture_default_str();
+  command.add_flag("--exact-update", options.exact_update,
+                   "Answer with updated weights, not the linearised prediction");
+  command.add_flag("--descent", options.descent, "Also run gradient descent itself and show how it differs");
+  command.add_flag("--json", json, "Print one JSON object");
+}
+
+FewShotOptions FewShotArguments::options_for(const std::shared_ptr<const Model>& opened, const Watch& watch) const {
+  FewShotOptions result = options;
+  if (regression) result.task = FewShotOptions::Task::regression;
+  set_blocks(result, blocks);
+  set_steps(result, steps);
+  result.subspace = std::ranges::find(subspaces, subspace, &std::pair<std::string, Subspace>::first)->second;
+  if ((steps == "pooled") != !earlier.empty())
+    throw Error(ErrorCode::bad_input,
+                "--steps pooled and --earlier FILE need each other: earlier prompts teach the prior");
+  if (earlier.empty()) return result;
+  FewShotOptions of_earlier = result;
+  of_earlier.labels.clear();
+  of_earlier.budget = 0;
+  of_earlier.subspace = Subspace::all;
+  decide::StepPrior prior(std::vector<double>(result.max_steps + 1, 1.0));
+  for (const std::filesystem::path& file : earlier) {
+    const FewShot prompt(opened, read_examples(file), of_earlier, watch);
+    prior.observe(prompt.step_scores(), prompt.observations());
+  }
+  result.step_prior = prior.prior();
+  return result;
+}
+
+nlohmann::json seconds_json(const StageSeconds& stages) {
+  nlohmann::json object = nlohmann::json::object();
+  for (const auto& [stage, seconds] : stages) object[stage] = seconds;
+  return object;
+}
+
+nlohmann::json answer_json(const std::string& query, const FewShotAnswer& answer) {
+  const FewShotReport& report = answer.report;
+  const decide::StepDecision& decision = report.decisions.front();
+  nlohmann::json result = {{"query", query}, {"label", answer.label}};
+  if (answer.classes.empty()) {
+    result["value"] = answer.value;
+    result["in_context_value"] = answer.in_context_value;
+    result["adapted_value"] = answer.adapted_value;
+    result["deviation"] = answer.deviation;
+  } else {
+    nlohmann::json& classes = result["classes"] = nlohmann::json::array();
+    for (const auto& [label, in_context, adapted, mixed] : answer.classes)
+      classes.push_back({{"label", label}, {"probability", mixed}, {"in_context", in_context}, {"adapted", adapted}});
+  }
+  nlohmann::json blocks = nlohmann::json::array(), alignment = nlohmann::json::array();
+  for (const auto& [id, trace, query_aware, chosen] : report.blocks)
+    blocks.push_back({{"block", name(id)}, {"trace", trace}, {"query_aware", query_aware}, {"chosen", chosen}});
+  for (const decide::StepDecision& of_output : report.decisions) alignment.push_back(of_output.query);
+  nlohmann::json& hone = result["hone"];
+  hone = {{"adapt", report.adapt},
+          {"examples", report.examples},
+          {"outputs", report.outputs},
+          {"target_scale", report.target_scale},
+          {"rho", decision.rho},
+          {"steps", decision.posterior.steps},
+          {"evidence", decision.posterior.scores},
+          {"prior", decision.posterior.prior},
+          {"posterior", decision.posterior.weights},
+          {"map_steps", decision.posterior.map_steps()},
+          {"real_steps", decision.real_steps},
+          {"trusted", report.trusted},
+          {"trusted_steps", report.steps},
+          {"filter", report.filter},
+          {"leave_one_out_losses", report.leave_one_out_losses},
+          {"weights", report.weights},
+          {"floor_bound_bits", report.bound_bits},
+          {"risk_adapted", report.risk_adapted},
+          {"risk_base", report.risk_base},
+          {"signal_variance", decision.signal.signal_variance},
+          {"noise_variance", decision.signal.noise_variance},
+          {"lambda_star", number_json(decision.signal.lambda_star())},
+          {"residuals", report.residuals},
+          {"eigenvalues", report.eigenvalues},
+          {"residual_modes", decision.residuals},
+          {"query_modes", alignment},
+          {"outputs_along_steps", report.outputs_along_steps},
+          {"blocks", blocks},
+          {"map_certificate", certificate_json(decision.map_certificate)},
+          {"mixture_certificate", certificate_json(decision.mixture_certificate)},
+          {"seconds", seconds_json(report.seconds)},
+          {"base_hash", report.base_hash}};
+  if (!report.linearised.empty()) hone["linearised"] = report.linearised;
+  if (!report.updated.empty()) hone["updated"] = report.updated;
+  if (!report.descended.empty()) hone["descended"] = report.descended;
+  return result;
+}
+
+std::string decision_sentence(const FewShotAnswer& answer) {
+  const FewShotReport& report = answer.report;
+  const auto chosen = std::ranges::count(report.blocks, true, &BlockChoice::chosen);
+  const decide::Signal& signal = report.decisions.front().signal;
+  const std::string reason = signal.signal_variance == 0
+                                 ? "the leave-one-out residuals look like noise alone"
+                                 : fmt::format("expected excess risk {:.3g} adapted, {:.3g} in-context",
+                                               report.risk_adapted, report.risk_base);
+  const std::string how_far =
+      fmt::format("{:.1f} of at most {:g} steps on {} of {} blocks", report.steps,
+                  report.decisions.front().posterior.steps.back(), chosen, report.blocks.size());
+  std::string outcome;
+  if (answer.classes.empty()) {
+    outcome = fmt::format("{:.4g} becomes {:.4g}", answer.in_context_value, answer.value);
+  } else {
+    const ClassProbability& best = *std::ranges::find(answer.classes, answer.label, &ClassProbability::label);
+    outcome = fmt::format("'{}' goes from {:.2f} to {:.2f}", one_line(best.label, 40), best.in_context, best.answer);
+  }
+  return fmt::format(
+      "{}: {} ({}). Adapted predictions weigh {:.2f} after the leave-one-out labels: {}, at most {:.1f} "
+      "bits worse than in-context whatever is true.",
+      report.adapt ? "Adapt" : "Do not adapt", how_far, reason, 1 - report.weights[0], outcome, report.bound_bits);
+}
+
+std::string one_line(std::string_view text, size_t width) {
+  std::string line(text.substr(0, width));
+  if (text.size() > width) {
+    while (!line.empty() && (static_cast<unsigned char>(text[line.size()]) & 0xC0) == 0x80) line.pop_back();
+    line += "...";
+  }
+  for (char& c : line)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  return line;
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,35 @@
+// What `hone fewshot` and `hone explain` share: options, reading the examples, and the answer as JSON and as a
+// sentence.
+#pragma once
+
+#include "cli/options.h"
+#include "hone/fewshot.h"
+
+namespace hone::cli {
+
+struct FewShotArguments {
+  ModelArguments model;
+  std::filesystem::path examples;
+  std::vector<std::filesystem::path> earlier;
+  std::vector<std::string> queries;
+  std::string blocks = "v";
+  std::string subspace = "all";
+  std::string steps = "gibbs";
+  FewShotOptions options;
+  bool regression = false;
+  bool json = false;
+
+  void add_to(CLI::App& command);
+  // Options for this model, with the prior that --earlier teaches.
+  FewShotOptions options_for(const std::shared_ptr<const Model>& model, const Watch& watch) const;
+};
+
+nlohmann::json seconds_json(const StageSeconds& stages);
+// One query's answer and its decision; the schema is in docs/json.md.
+nlohmann::json answer_json(const std::string& query, const FewShotAnswer& answer);
+// Whether to adapt, how far, where, and what that changed.
+std::string decision_sentence(const FewShotAnswer& answer);
+// A stranger's text on one line of at most `width` characters, harmless for a terminal.
+std::string one_line(std::string_view text, size_t width);
+
+}  // namespace hone::cli

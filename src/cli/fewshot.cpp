@@ -1,0 +1,110 @@
+// hone fewshot MODEL --examples F --query "…": labels for queries, from a few labelled examples.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/files.h"
+#include "cli/commands.h"
+#include "cli/examples.h"
+#include "cli/few_shot_options.h"
+#include "cli/progress.h"
+#include "cli/streams.h"
+
+namespace hone::cli {
+namespace {
+
+struct Arguments : FewShotArguments {
+  std::filesystem::path query_file;
+  bool quiet = false;
+};
+
+std::vector<std::string> queries_of(const Arguments& arguments) {
+  std::vector<std::string> queries;
+  for (const std::string& query : arguments.queries) {
+    if (query != "-") {
+      queries.push_back(query);
+      continue;
+    }
+    const std::vector<std::string> lines = lines_of(read_standard_input());
+    queries.insert(queries.end(), lines.begin(), lines.end());
+  }
+  if (!arguments.query_file.empty()) {
+    const std::vector<std::string> lines = lines_of(read_file(arguments.query_file));
+    queries.insert(queries.end(), lines.begin(), lines.end());
+  }
+  if (queries.empty()) throw Error(ErrorCode::bad_input, "there is no query; give one with --query, --queries or -");
+  return queries;
+}
+
+void print_answer(const std::string& query, const FewShotAnswer& answer, bool quiet) {
+  constexpr size_t query_width = 72;
+  if (answer.classes.empty()) {
+    fmt::print("{}  ± {:.3g}  in-context {:.6g}  {}\n", answer.label, answer.deviation, answer.in_context_value,
+               one_line(query, query_width));
+  } else {
+    const ClassProbability& best = *std::ranges::find(answer.classes, answer.label, &ClassProbability::label);
+    fmt::print("{}  {:.2f}  in-context {:.2f}  {}\n", answer.label, best.answer, best.in_context,
+               one_line(query, query_width));
+  }
+  if (!quiet) fmt::print("    {}\n", decision_sentence(answer));
+  const FewShotReport& report = answer.report;
+  if (!quiet && !report.linearised.empty()) {
+    fmt::print("    linearised {:.4f}", fmt::join(report.linearised, " "));
+    if (!report.updated.empty()) fmt::print(", updated weights {:.4f}", fmt::join(report.updated, " "));
+    if (!report.descended.empty()) fmt::print(", gradient descent {:.4f}", fmt::join(report.descended, " "));
+    fmt::print("\n");
+  }
+  flush_standard_output();
+}
+
+void run(const Arguments& arguments) {
+  const std::vector<LabelledText> examples = read_examples(arguments.examples);
+  const std::vector<std::string> queries = queries_of(arguments);
+  const auto model = arguments.model.open();
+  const Watch watch = terminal_watch(arguments.json || arguments.quiet);
+  FewShot few_shot(model, examples, arguments.options_for(model, watch), watch);
+  nlohmann::json answers = nlohmann::json::array();
+  double seconds = 0;
+  for (const std::string& query : queries) {
+    const FewShotAnswer answer = few_shot.answer(query, watch);
+    for (const auto& [stage, value] : answer.report.seconds) seconds += value;
+    if (arguments.json)
+      answers.push_back(answer_json(query, answer));
+    else
+      print_answer(query, answer, arguments.quiet);
+  }
+  if (arguments.json)
+    return print_json({{"model", model->name()},
+                       {"base_hash", model->base_hash()},
+                       {"precision", arguments.model.precision},
+                       {"task", arguments.regression ? "regression" : "classification"},
+                       {"labels", few_shot.labels()},
+                       {"examples", examples.size()},
+                       {"subspace", arguments.subspace},
+                       {"steps", arguments.steps},
+                       {"seconds", seconds_json(few_shot.seconds())},
+                       {"answers", answers}});
+  if (arguments.quiet) return;
+  double shared = 0;
+  for (const auto& [stage, value] : few_shot.seconds()) shared += value;
+  fmt::print(stderr, "{} examples in {:.2f} s, then {:.2f} s a query\n", examples.size(), shared,
+             seconds / static_cast<double>(queries.size()));
+}
+
+}  // namespace
+
+void add_fewshot(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command =
+      program.add_subcommand("fewshot", "Label texts by a few labelled examples, with the model adapted to them");
+  arguments->add_to(*command);
+  command
+      ->add_option("--query", arguments->queries,
+                   "A text to label (repeatable); - reads one a line from standard input")
+      ->allow_extra_args(false);
+  command->add_option("--queries", arguments->query_file, "A file with one text a line");
+  command->add_flag("--quiet", arguments->quiet, "Print the labels only, without the decision");
+  command->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,212 @@
+// `hone fewshot` and `hone explain` as their users meet them.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tests/program.h"
+
+namespace hone {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using test::Result;
+using test::run_program;
+using Arguments = std::vector<std::string>;
+
+class FewShotCommand : public testing::Test {
+ protected:
+  const std::string llama = (fs::path(HONE_SOURCE_DIR) / "tests" / "golden" / "models" / "llama.gguf").string();
+  const std::string csv = write("a.csv",
+                                "id,label,input\r\n1,door,\"red, \"\"and\"\" old\"\r\n2,sea,\"blue\nand deep\"\r\n"
+                                "3,door,wood\r\n");
+
+  std::string write(const std::string& name, const std::string& text) const {
+    return scratch.write(name, text).string();
+  }
+  Arguments fewshot(const std::string& examples, const Arguments& more) const {
+    Arguments all = {"fewshot", llama, "--examples", examples, "--layers", "1"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  json object_of(const Arguments& arguments, const std::string& input = {}) const {
+    const Result result = run_program(arguments, {.input = input});
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+    const json object = json::parse(result.out, nullptr, false);
+    EXPECT_TRUE(object.is_object()) << result.out;
+    return object;
+  }
+  void expect_failure(const Arguments& arguments, const std::string& text) const {
+    const Result result = run_program(arguments);
+    EXPECT_EQ(result.code, 1) << result.err;
+    EXPECT_EQ(result.out, "");
+    EXPECT_NE(result.err.find(text), std::string::npos) << result.err;
+  }
+
+  test::TemporaryFolder scratch;
+};
+
+void expect_keys(const json& object, const std::set<std::string>& keys) {
+  std::set<std::string> found;
+  for (const auto& [key, value] : object.items()) found.insert(key);
+  EXPECT_EQ(found, keys);
+}
+
+const std::set<std::string> decision_keys = {"adapt",
+                                             "base_hash",
+                                             "blocks",
+                                             "eigenvalues",
+                                             "evidence",
+                                             "examples",
+                                             "filter",
+                                             "floor_bound_bits",
+                                             "lambda_star",
+                                             "leave_one_out_losses",
+                                             "map_certificate",
+                                             "map_steps",
+                                             "mixture_certificate",
+                                             "noise_variance",
+                                             "outputs",
+                                             "outputs_along_steps",
+                                             "posterior",
+                                             "prior",
+                                             "query_modes",
+                                             "real_steps",
+                                             "residual_modes",
+                                             "residuals",
+                                             "rho",
+                                             "risk_adapted",
+                                             "risk_base",
+                                             "seconds",
+                                             "signal_variance",
+                                             "steps",
+                                             "target_scale",
+                                             "trusted",
+                                             "trusted_steps",
+                                             "weights"};
+
+TEST_F(FewShotCommand, PrintsOneObjectForAllQueries) {
+  const std::string queries = write("queries.txt", "old wood\n\n  \ndeep\r\n");
+  const json object =
+      object_of(fewshot(csv, {"--query", "red", "--query", "-", "--queries", queries, "--json"}), "from stdin\nblue\n");
+  expect_keys(object, {"model", "base_hash", "precision", "task", "labels", "examples", "subspace", "steps", "seconds",
+                       "answers"});
+  EXPECT_EQ(object["labels"], (std::vector<std::string>{"door", "sea"}));
+  EXPECT_EQ(object["examples"], 3);
+  ASSERT_EQ(object["answers"].size(), 5U);
+  EXPECT_EQ(object["answers"][1]["query"], "from stdin");
+  EXPECT_EQ(object["answers"][4]["query"], "deep");
+  for (const json& answer : object["answers"]) {
+    expect_keys(answer, {"query", "label", "classes", "hone"});
+    expect_keys(answer["hone"], decision_keys);
+    double sum = 0;
+    for (const json& one : answer["classes"]) {
+      expect_keys(one, {"label", "probability", "in_context", "adapted"});
+      sum += one["probability"].get<double>();
+      EXPECT_LE(std::log2(one["in_context"].get<double>() / one["probability"].get<double>()),
+                answer["hone"]["floor_bound_bits"].get<double>() + 1e-9);
+    }
+    EXPECT_NEAR(sum, 1, 1e-9);
+    EXPECT_EQ(answer["hone"]["steps"].size(), 31U);
+    EXPECT_EQ(answer["hone"]["blocks"].size(), 2U);
+  }
+}
+
+TEST_F(FewShotCommand, JsonLinesAndCsvAreTheSameExamples) {
+  const std::string jsonl =
+      write("a.jsonl",
+            "{\"input\": \"red, \\\"and\\\" old\", \"label\": \"door\"}\n\n{\"input\": \"blue\\nand deep\", "
+            "\"label\": \"sea\", \"more\": 1}\n{\"input\": \"wood\", \"label\": \"door\"}");
+  const json a = object_of(fewshot(csv, {"--query", "q", "--json"}));
+  const json b = object_of(fewshot(jsonl, {"--query", "q", "--json"}));
+  EXPECT_EQ(a["answers"][0]["classes"], b["answers"][0]["classes"]);
+}
+
+TEST_F(FewShotCommand, EveryRuleAndEveryWayToStep) {
+  for (const std::string subspace : {"query-aware", "greedy", "exact", "trace", "last-layer", "random"}) {
+    const json object =
+        object_of(fewshot(csv, {"--query", "q", "--json", "--blocks", "vo", "--subspace", subspace, "--budget", "2"}));
+    int chosen = 0;
+    for (const json& block : object["answers"][0]["hone"]["blocks"]) chosen += block["chosen"].get<bool>() ? 1 : 0;
+    EXPECT_EQ(chosen, 2) << subspace;
+  }
+  for (const std::string steps : {"evidence", "profiled", "gibbs", "loo", "5"}) {
+    const json object = object_of(fewshot(csv, {"--query", "q", "--json", "--steps", steps, "--max-steps", "9"}));
+    EXPECT_EQ(object["answers"][0]["hone"]["trusted"].size(), 10U) << steps;
+  }
+  const json pooled =
+      object_of(fewshot(csv, {"--query", "q", "--json", "--steps", "pooled", "--earlier", csv, "--earlier", csv}));
+  EXPECT_NE(pooled["answers"][0]["hone"]["prior"][0], pooled["answers"][0]["hone"]["prior"][30]);
+  const json named = object_of(fewshot(csv, {"--query", "q", "--json", "--blocks", "L0.v.h1,L1.q"}));
+  EXPECT_EQ(named["answers"][0]["hone"]["blocks"][1]["block"], "L1.q");
+}
+
+TEST_F(FewShotCommand, WordsForAReader) {
+  const Result result = run_program(fewshot(csv, {"--query", "old wood", "--exact-update", "--descent"}));
+  EXPECT_EQ(result.code, 0) << result.err;
+  for (const char* part :
+       {"old wood", "in-context", "of 2 blocks", "bits worse than in-context", "updated weights", "gradient descent"})
+    EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
+  const Result quiet = run_program(fewshot(csv, {"--query", "old wood", "--quiet"}));
+  EXPECT_EQ(std::count(quiet.out.begin(), quiet.out.end(), '\n'), 1) << quiet.out;
+  const std::string numbers =
+      write("n.jsonl", "{\"input\": \"a\", \"label\": 1}\n{\"input\": \"b\", \"label\": 2.5}\n");
+  const json object = object_of(fewshot(numbers, {"--query", "c", "--regression", "--json"}));
+  expect_keys(object["answers"][0],
+              {"query", "label", "value", "in_context_value", "adapted_value", "deviation", "hone"});
+}
+
+TEST_F(FewShotCommand, ExplainDrawsEveryPart) {
+  const Result result = run_program({"explain", llama, "--examples", csv, "--query", "old wood", "--layers", "2"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  for (const char* part : {"leave-one-out residuals", "spectrum", "steps", "T_MAP", "blocks", "L1", "v ", "dapt: "})
+    EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
+  const json object = object_of({"explain", llama, "--examples", csv, "--query", "old wood", "--json"});
+  expect_keys(object, {"model", "query", "label", "classes", "hone", "sentence"});
+}
+
+TEST_F(FewShotCommand, ExplainWritesFiguresWhereGnuplotIs) {
+  const fs::path figures = scratch.path() / "fig ' ures";
+  const Result result =
+      run_program({"explain", llama, "--examples", csv, "--query", "old wood", "--svg", figures.string()});
+  if (result.code == 1 && result.err.find("gnuplot-nox") != std::string::npos) GTEST_SKIP() << result.err;
+  EXPECT_EQ(result.code, 0) << result.err;
+  for (const char* name : {"residuals", "spectrum", "evidence", "filter", "blocks", "prediction"}) {
+    const std::string svg = read_file(figures / (std::string(name) + ".svg"));
+    EXPECT_NE(svg.find("</svg>"), std::string::npos) << name;
+    EXPECT_GT(svg.size(), 2000U) << name;
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(figures), {}), 6);
+}
+
+TEST_F(FewShotCommand, SaysWhatIsWrongWithExamples) {
+  const auto refuse = [&](const std::string& name, const std::string& text, const std::string& message) {
+    expect_failure(fewshot(write(name, text), {"--query", "q"}), message);
+  };
+  refuse("e.csv", "", "there are no examples");
+  refuse("e.csv", "input,label\n", "there are no examples");
+  refuse("e.csv", "input,class\na,b\n", "line 1: the header has no column 'label'");
+  refuse("e.csv", "input,label\na,b\nc\n", "line 3: 1 fields under a header of 2");
+  refuse("e.csv", "input,label\n\"a,b\n", "line 2: a quoted field does not end");
+  refuse("e.csv", "input,label\n\"a\"b,c\n", "quotes inside a field are doubled");
+  refuse("e.csv", "input,label\na,x\nb,x\n", "every example has the label 'x'");
+  refuse("e.jsonl", "{\"input\": \"a\", \"label\": \"b\"}\n{", "line 2: not a JSON object");
+  refuse("e.jsonl", "{\"input\": 1, \"label\": \"b\"}\n", "line 1: no \"input\"");
+  refuse("e.jsonl", "{\"input\": \"a\"}\n", "line 1: no \"label\"");
+  expect_failure(fewshot((scratch.path() / "absent").string(), {"--query", "q"}), "absent");
+  expect_failure(fewshot(csv, {}), "there is no query");
+  expect_failure(fewshot(csv, {"--query", "q", "--blocks", "L0.x"}), "names no block");
+  expect_failure(fewshot(csv, {"--query", "q", "--blocks", "L9.v"}), "does not exist");
+  expect_failure(fewshot(csv, {"--query", "q", "--budget", "1"}), "needs a rule");
+  expect_failure(fewshot(csv, {"--query", "q", "--c", "1"}), "not between 0 and 1");
+  expect_failure(fewshot(csv, {"--query", "q", "--steps", "pooled"}), "--earlier");
+  expect_failure(fewshot(csv, {"--query", "q", "--labels", "door,sea,door"}), "given twice");
+  expect_failure(fewshot(csv, {"--query", std::string(3000, 'x')}), "context");
+  EXPECT_EQ(run_program(fewshot(csv, {"--query", "q", "--steps", "many"})).code, 2);
+  EXPECT_EQ(run_program(fewshot(csv, {"--query", "q", "--subspace", "nonsense"})).code, 2);
+}
+
+}  // namespace
+}  // namespace hone
