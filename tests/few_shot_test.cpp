@@ -18,7 +18,8 @@ using Subspace = FewShotOptions::Subspace;
 using Steps = FewShotOptions::Steps;
 using Task = FewShotOptions::Task;
 
-// " the" and " and" are one token each, the others several, and two of them begin alike.
+// "the" and "and" are one token each, the others several, and two of them begin alike.
+const std::string without_spaces = "{input}->{label}\n";
 const std::vector<LabelledText> single_token = {
     {"red door", "the"}, {"blue sea", "and"}, {"a red hat", "the"}, {"the sea at night", "and"}, {"door", "the"}};
 const std::vector<LabelledText> several_tokens = {
@@ -37,7 +38,7 @@ double output_at(const FewShotAnswer& answer, size_t t, size_t o = 0) {
 // Base margin + k_xᵀ q_T(K) r with Grams of another sink and gradient descent run step by step.
 TEST_P(FewShots, LinearisedPredictionIsWhatItsPartsSay) {
   const std::string query = "red sea";
-  FewShot few_shot(model, single_token, {.layers = 2});
+  FewShot few_shot(model, single_token, {.prompt_template = without_spaces, .layers = 2});
   const FewShotAnswer answer = few_shot.answer(query);
   const Tokenizer& tokenizer = model->tokenizer();
   std::vector<Token> start;
@@ -45,15 +46,15 @@ TEST_P(FewShots, LinearisedPredictionIsWhatItsPartsSay) {
   std::vector<Example> examples;
   const std::vector<Token> after = tokenizer.encode("\n");
   for (const auto& [input, label] : single_token) {
-    examples.push_back({tokenizer.encode(input + " ->"), tokenizer.encode(" " + label)});
+    examples.push_back({tokenizer.encode(input + "->"), tokenizer.encode(label)});
     ASSERT_EQ(examples.back().label.size(), 1U);
     examples.back().label.insert(examples.back().label.end(), after.begin(), after.end());
   }
-  const auto prompts = leave_one_out_prompts(start, examples, tokenizer.encode(query + " ->"));
+  const auto prompts = leave_one_out_prompts(start, examples, tokenizer.encode(query + "->"));
   std::vector<Sequence> batch;
   for (const auto& prompt : prompts) batch.push_back({.tokens = prompt});
   share_prefixes(batch);
-  const Readout margin = Readout::margin(tokenizer.encode(" the")[0], tokenizer.encode(" and")[0]);
+  const Readout margin = Readout::margin(tokenizer.encode("the")[0], tokenizer.encode("and")[0]);
   const MatrixKind kinds[] = {MatrixKind::v};
   const int first = model->config().layers - 2;
   GramSink sink(*model, blocks_of(*model, first, kinds));
@@ -120,7 +121,11 @@ TEST_P(FewShots, LabelsOfSeveralTokens) {
 // Weights moved a little change outputs as their gradients say: one token, several tokens, numbers; v, o and others.
 TEST_P(FewShots, SmallUpdatesOfTheWeightsAgreeWithTheLinearisedPrediction) {
   for (const auto* examples : {&single_token, &several_tokens, &numbers}) {
-    FewShotOptions options{.layers = 2, .matrices = {}, .steps = Steps::fixed, .fixed_steps = 3, .step = 2e-3};
+    FewShotOptions options{.layers = 1,
+                           .matrices = {MatrixKind::v, MatrixKind::o, MatrixKind::down},
+                           .steps = Steps::fixed,
+                           .fixed_steps = 3,
+                           .step = 1e-2};
     options.exact_update = options.descent = true;
     if (examples == &numbers) options.task = Task::regression;
     FewShot few_shot(model, *examples, options);
@@ -130,8 +135,8 @@ TEST_P(FewShots, SmallUpdatesOfTheWeightsAgreeWithTheLinearisedPrediction) {
     for (size_t o = 0; o < report.outputs; ++o) {
       const double by_gradients = report.linearised[o] - output_at(answer, 0, o);
       EXPECT_NEAR(report.linearised[o], output_at(answer, 3, o), 1e-9);
-      EXPECT_NEAR(report.updated[o] - output_at(answer, 0, o), by_gradients, 0.05 * std::abs(by_gradients) + 2e-5);
-      EXPECT_NEAR(report.descended[o] - output_at(answer, 0, o), by_gradients, 0.05 * std::abs(by_gradients) + 2e-5);
+      EXPECT_NEAR(report.updated[o] - output_at(answer, 0, o), by_gradients, 0.05 * std::abs(by_gradients) + 5e-6);
+      EXPECT_NEAR(report.descended[o] - output_at(answer, 0, o), by_gradients, 0.05 * std::abs(by_gradients) + 5e-6);
       change = std::max(change, std::abs(by_gradients));
     }
     EXPECT_GT(change, 1e-4);
@@ -308,7 +313,9 @@ TEST(LeaveOut, IsLeaveOneOutDescentAndForgetsAllOutputsOfAnExample) {
   for (size_t t = 0; t < steps.size(); ++t) {
     EXPECT_EQ(before(t, 2), after(t, 2));
     EXPECT_EQ(before(t, 3), after(t, 3));
-    if (t > 0) EXPECT_NE(before(t, 0), after(t, 0));
+    if (t > 0) {
+      EXPECT_NE(before(t, 0), after(t, 0));
+    }
   }
 }
 

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <map>
 
-#include "cli/few_shot_options.h"
 #include "cli/few_shot_plots.h"
 
 namespace hone::cli {

@@ -10,7 +10,6 @@
 
 #include "base/files.h"
 #include "base/subprocess.h"
-#include "cli/few_shot_options.h"
 
 namespace hone::cli {
 namespace {
