@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 constexpr std::array<std::string_view, 8> palette = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
                                                      "#E69F00", "#56B4E9", "#7F7F7F", "#000000"};
 constexpr std::array<int, 8> points = {7, 5, 9, 11, 13, 6, 4, 8};
+constexpr size_t most_error_bars = 12;   // of a line
 constexpr double group_width = 0.8;      // of a group of bars, categories being 1 apart
 constexpr size_t level_characters = 90;  // of category labels side by side, before they have to be turned
 
@@ -71,7 +72,7 @@ std::string axes(const Figure& figure) {
                                  gnuplot_string(figure.x_label), gnuplot_string(figure.y_label));
   if (figure.log_x) text += "set logscale x\n";
   if (figure.log_y) text += "set logscale y\n";
-  if (figure.kind == FigureKind::steps) text += "set yrange [0:1]\n";
+  if (figure.kind == FigureKind::steps) text += "set yrange [0:1.02]\n";
   if (figure.kind != FigureKind::bars || figure.categories.empty()) return text;
   size_t characters = 0;
   for (const std::string& category : figure.categories) characters += category.size() + 2;
@@ -81,29 +82,55 @@ std::string axes(const Figure& figure) {
                       characters > level_characters ? "rotate by -30 " : "");
   for (size_t i = 0; i < figure.categories.size(); ++i)
     text += fmt::format("{}{} {}", i > 0 ? ", " : "", gnuplot_string(figure.categories[i]), i);
-  return text + ")\nset xtics scale 0\n" + (figure.log_y ? "" : "set xzeroaxis linetype -1 linecolor '#404040'\n");
+  text += ")\nset xtics scale 0\n";
+  if (figure.log_y) return text;
+  const bool below = std::any_of(figure.series.begin(), figure.series.end(), [](const Series& series) {
+    const auto& lowest = series.low.empty() ? series.y : series.low;
+    return std::any_of(lowest.begin(), lowest.end(), [](double y) { return y < 0; });
+  });
+  return text + (below ? "set xzeroaxis linetype -1 linecolor '#404040'\n" : "set yrange [0:*]\n");
+}
+
+std::string colour_of(const Figure& figure, size_t s) {
+  const int chosen = figure.series[s].colour;
+  return fmt::format("'{}'", palette[(chosen >= 0 ? static_cast<size_t>(chosen) : s) % palette.size()]);
+}
+
+// What shows low and high: bars on bars; beside many points of a line a band, since bars of several lines would cover
+// each other.
+std::string spread(const Figure& figure, size_t s) {
+  if (figure.series[s].low.empty()) return "";
+  if (figure.kind == FigureKind::lines && figure.series[s].y.size() > most_error_bars)
+    return fmt::format(
+        "$data{} using 1:3:4 with filledcurves fillstyle transparent solid 0.15 noborder fillcolor {} notitle", s,
+        colour_of(figure, s));
+  return fmt::format(
+      "$data{} using 1:3:(0):($4-$3) with vectors heads size screen 0.005,90 linewidth 1 linecolor {} notitle", s,
+      figure.kind == FigureKind::bars ? "'#202020'" : colour_of(figure, s));
+}
+
+std::string line(const Figure& figure, size_t s) {
+  const Series& series = figure.series[s];
+  const size_t colour = series.colour >= 0 ? static_cast<size_t>(series.colour) : s;
+  std::string style = fmt::format("linespoints linewidth 2 pointtype {} pointsize 0.6", points[colour % points.size()]);
+  if (figure.kind == FigureKind::bars) style = "boxes";
+  if (figure.kind == FigureKind::steps) style = "steps linewidth 2";
+  if (series.dashed)
+    style = fmt::format("{} linewidth 2 dashtype 2", figure.kind == FigureKind::steps ? "steps" : "lines");
+  return fmt::format("$data{} using 1:2 with {} linecolor {} {}", s, style, colour_of(figure, s),
+                     series.name.empty() ? "notitle" : "title " + gnuplot_string(series.name));
 }
 
 std::string plot(const Figure& figure) {
-  std::string text;
+  std::vector<std::string> behind, before;
   for (size_t s = 0; s < figure.series.size(); ++s) {
-    const Series& series = figure.series[s];
-    const size_t colour = series.colour >= 0 ? static_cast<size_t>(series.colour) : s;
-    const std::string_view hex = palette[colour % palette.size()];
-    const std::string title = series.name.empty() ? "notitle" : "title " + gnuplot_string(series.name);
-    std::string style =
-        fmt::format("linespoints linewidth 2 pointtype {} pointsize 0.6", points[colour % points.size()]);
-    if (figure.kind == FigureKind::bars) style = "boxes";
-    if (figure.kind == FigureKind::steps) style = "steps linewidth 2";
-    if (series.dashed)
-      style = fmt::format("{} linewidth 2 dashtype 2", figure.kind == FigureKind::steps ? "steps" : "lines");
-    text += fmt::format("{}$data{} using 1:2 with {} linecolor '{}' {}", text.empty() ? "plot " : ", \\\n     ", s,
-                        style, hex, title);
-    if (!series.low.empty())
-      text +=
-          fmt::format(", \\\n     $data{} using 1:2:3:4 with yerrorbars pointtype 0 linewidth 1 linecolor '{}' notitle",
-                      s, figure.kind == FigureKind::bars ? "#202020" : hex);
+    (figure.kind == FigureKind::bars ? before : behind).push_back(spread(figure, s));
+    (figure.kind == FigureKind::bars ? behind : before).push_back(line(figure, s));
   }
+  std::string text;
+  for (const auto* parts : {&behind, &before})
+    for (const std::string& part : *parts)
+      if (!part.empty()) text += (text.empty() ? "plot " : ", \\\n     ") + part;
   return text + "\n";
 }
 
@@ -135,7 +162,7 @@ fs::path write_script(const Figure& figure, const fs::path& folder) {
                         "set output ARG0[1:strlen(ARG0)-3].'.svg'\n"
                         "set key outside right top vertical Left reverse samplen 2 spacing 1.15\n"
                         "set grid ytics linecolor '#dddddd' linetype 1 linewidth 1\n"
-                        "set border 3 linecolor '#404040'\nset tics nomirror\n" +
+                        "set border 3 linecolor '#404040'\nset tics nomirror\nset autoscale xfix\n" +
                             axes(figure) + data(figure) + plot(figure));
   return path;
 }
