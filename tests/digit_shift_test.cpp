@@ -151,21 +151,25 @@ TEST_P(DigitShiftModel, DescentWithSmallStepsAgreesWithTheLinearisedOne) {
   const decide::BlockSum sum = decide::sum_blocks(kernels.blocks());
   const StepTask known(sum.kernel, sum.query, kernels.residuals(task.targets()), kernels.answer, task.target());
   const std::string before = model->hash_weights();
-  const double steps[] = {0.001, 0.002}, largest = known.spectrum.largest();
-  const double rates[] = {steps[0] / largest, steps[1] / largest};
+  // What separates them is of second order: half the step size, a quarter of the difference. fp32 readouts of about 1
+  // are known to about 1e-6.
+  const double steps[] = {0.001, 0.002, 0.004}, largest = known.spectrum.largest();
+  const double rates[] = {steps[0] / largest, steps[1] / largest, steps[2] / largest};
   const auto answers = weight_descent(*model, prompt, task.targets(), blocks, readout, rates, 4);
   EXPECT_EQ(model->hash_weights(), before);
-  ASSERT_EQ(answers.size(), 2U);
-  for (size_t rate = 0; rate < 2; ++rate) {
+  ASSERT_EQ(answers.size(), 3U);
+  const auto gap = [&](size_t rate, size_t t) {
+    return std::abs(answers[rate][t] - known.prediction(steps[rate], static_cast<double>(t)));
+  };
+  for (size_t rate = 0; rate < 3; ++rate) {
     ASSERT_EQ(answers[rate].size(), 5U);
     EXPECT_NEAR(answers[rate][0], kernels.answer, 1e-6);
-    // fp32 readouts of about 1 are known to about 1e-7; corrections here are about 1e-3.
-    const double moved = known.prediction(steps[rate], 4) - kernels.answer;
-    for (size_t t = 1; t <= 4; ++t)
-      EXPECT_NEAR(answers[rate][t], known.prediction(steps[rate], static_cast<double>(t)),
-                  0.02 * std::abs(moved) + 1e-6)
-          << "step " << t;
   }
+  for (size_t t = 1; t <= 4; ++t) {
+    EXPECT_LE(gap(1, t), 0.3 * gap(2, t) + 2e-6) << "step " << t;
+    EXPECT_LE(gap(0, t), 0.3 * gap(1, t) + 2e-6) << "step " << t;
+  }
+  EXPECT_LE(gap(0, 4), 0.05 * std::abs(known.prediction(steps[0], 4) - kernels.answer) + 1e-6);
 }
 
 // The second step's gradient and residuals are taken at the weights after the first.

@@ -369,6 +369,8 @@ void add_descent(Report& report, const DigitShiftRows& data, std::span<const AtS
         const auto t = static_cast<size_t>(chosen.steps[descent.task]);
         errors.push_back(std::pow(descent.answers[c].at(t) - data.tasks[descent.task].target, 2));
       }
+      report.findings.push_back({fmt::format("c = {}: MSE, {}, true descent, {} tasks", at.c, rule, tasks.size()),
+                                 mean_text(errors), fmt::format("{} ({})", published, source)});
       rules.push_back(
           {fmt::format("{}", at.c), std::string(rule), mean_text(errors), mean_text(pick(at.of(rule), tasks))});
       methods.push_back({std::string(rule), std::move(errors)});
