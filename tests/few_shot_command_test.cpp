@@ -17,6 +17,7 @@ using Arguments = std::vector<std::string>;
 
 class FewShotCommand : public testing::Test {
  protected:
+  const test::TemporaryFolder scratch;  // before what is written to it
   const std::string llama = (fs::path(HONE_SOURCE_DIR) / "tests" / "golden" / "models" / "llama.gguf").string();
   const std::string csv = write("a.csv",
                                 "id,label,input\r\n1,door,\"red, \"\"and\"\" old\"\r\n2,sea,\"blue\nand deep\"\r\n"
@@ -44,8 +45,6 @@ class FewShotCommand : public testing::Test {
     EXPECT_EQ(result.out, "");
     EXPECT_NE(result.err.find(text), std::string::npos) << result.err;
   }
-
-  test::TemporaryFolder scratch;
 };
 
 void expect_keys(const json& object, const std::set<std::string>& keys) {
