@@ -79,7 +79,8 @@ void FewShotArguments::add_to(CLI::App& command) {
   model.add_to(command);
   command.add_option("--examples", examples, "CSV with columns input and label, or JSONL of such objects")->required();
   command.add_option("--labels", options.labels, "All labels, between commas (default: the examples' own)")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command.add_flag("--regression", regression, "Labels are numbers; answer with their expected value");
   command.add_option("--template", options.prompt_template, R"(How an example is written; \n is an end of line)")
       ->transform([](const std::string& text) {

@@ -37,13 +37,13 @@ std::vector<std::string> queries_of(const Arguments& arguments) {
 }
 
 void print_answer(const std::string& query, const FewShotAnswer& answer, bool quiet) {
-  constexpr size_t query_width = 72;
+  constexpr size_t query_width = 72, label_width = 40;
   if (answer.classes.empty()) {
     fmt::print("{}  ± {:.3g}  in-context {:.6g}  {}\n", answer.label, answer.deviation, answer.in_context_value,
                one_line(query, query_width));
   } else {
     const ClassProbability& best = *std::ranges::find(answer.classes, answer.label, &ClassProbability::label);
-    fmt::print("{}  {:.2f}  in-context {:.2f}  {}\n", answer.label, best.answer, best.in_context,
+    fmt::print("{}  {:.2f}  in-context {:.2f}  {}\n", one_line(answer.label, label_width), best.answer, best.in_context,
                one_line(query, query_width));
   }
   if (!quiet) fmt::print("    {}\n", decision_sentence(answer));
@@ -103,7 +103,7 @@ void add_fewshot(CLI::App& program) {
                    "A text to label (repeatable); - reads one a line from standard input")
       ->allow_extra_args(false);
   command->add_option("--queries", arguments->query_file, "A file with one text a line");
-  command->add_flag("--quiet", arguments->quiet, "Print the labels only, without the decision");
+  command->add_flag("--quiet", arguments->quiet, "Leave the decision out");
   command->callback([arguments] { run(*arguments); });
 }
 
