@@ -65,7 +65,8 @@ void run(const Arguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   const lab::Experiment& experiment = lab::find_experiment(arguments.name);
   const lab::Size size = arguments.quick ? lab::Size::quick : arguments.full ? lab::Size::full : lab::Size::standard;
-  const std::filesystem::path folder = arguments.folder.empty() ? std::filesystem::path(arguments.name) : arguments.folder;
+  const std::filesystem::path folder =
+      arguments.folder.empty() ? std::filesystem::path(arguments.name) : arguments.folder;
   const lab::Json config = lab::make_config(experiment, size, arguments.seed, arguments.model);
   lab::Run result;
   {
