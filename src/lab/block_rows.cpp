@@ -142,11 +142,11 @@ void add_block_report(Report& report, const Json& config, const Table& rows, std
             for (const PublishedGain& gain_of : published)
               if (gain_of.method == method && b < gain_of.gains.size())
                 report.findings.push_back(
-                    {fmt::format("c = {}: gain over Random, {}, {} blocks", c, method, budgets[b]), signed_mean(gains),
+                    {fmt::format("c = {}: gain over Random, {}, budget {}", c, method, budgets[b]), signed_mean(gains),
                      fmt::format("{:+.4f} ({})", gain_of.gains[b], source)});
           }
-          methods.push_back({fmt::format("Random, {} blocks", budgets[b]), random});
-          methods.push_back({fmt::format("{}, {} blocks", method, budgets[b]), own});
+          methods.push_back({fmt::format("Random, budget {}", budgets[b]), random});
+          methods.push_back({fmt::format("{}, budget {}", method, budgets[b]), own});
           pairs.emplace_back(methods.size() - 2, methods.size() - 1);
         }
         lines.push_back(std::move(line));
@@ -170,7 +170,7 @@ void add_block_report(Report& report, const Json& config, const Table& rows, std
         const size_t first = own.size();
         for (const std::string_view method : block_methods())
           if (method != "Random" && method != "All")
-            own.push_back({fmt::format("{}, {} blocks", method, budgets[b]), of->at(std::string(method))[b]});
+            own.push_back({fmt::format("{}, budget {}", method, budgets[b]), of->at(std::string(method))[b]});
         for (size_t i = first; i < own.size(); ++i)
           for (size_t j = i + 1; j < own.size(); ++j) own_pairs.emplace_back(i, j);
       }
