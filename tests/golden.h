@@ -151,7 +151,8 @@ inline Adapter generated_lora(const Model& model, size_t rank, double deviation)
 }
 
 inline bool same_bits(ConstMatrixView a, ConstMatrixView b) {
-  return a.rows == b.rows && a.cols == b.cols && std::memcmp(a.data, b.data, a.rows * a.cols * sizeof(float)) == 0;
+  const size_t bytes = a.rows * a.cols * sizeof(float);
+  return a.rows == b.rows && a.cols == b.cols && (bytes == 0 || std::memcmp(a.data, b.data, bytes) == 0);
 }
 
 // max |a − b|; NaN counts as infinity.
