@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "hone/model.h"
@@ -149,6 +150,12 @@ inline Adapter generated_lora(const Model& model, size_t rank, double deviation)
   }
   return adapter;
 }
+
+// Names a test of (model, precision): "llama_int8".
+inline constexpr auto model_and_precision = [](const auto& parameter) {
+  const bool fp32 = std::get<1>(parameter.param) == Precision::fp32;
+  return std::string(std::get<0>(parameter.param)) + (fp32 ? "_fp32" : "_int8");
+};
 
 inline bool same_bits(ConstMatrixView a, ConstMatrixView b) {
   const size_t bytes = a.rows * a.cols * sizeof(float);

@@ -236,10 +236,7 @@ TEST_P(Panel, APanelGoesOnFromWhatAnotherHasRead) {
 INSTANTIATE_TEST_SUITE_P(Models, Panel,
                          testing::Combine(testing::Values("llama", "qwen2", "gemma3"),
                                           testing::Values(Precision::fp32, Precision::int8)),
-                         [](const auto& parameter) {
-                           const bool fp32 = std::get<1>(parameter.param) == Precision::fp32;
-                           return std::string(std::get<0>(parameter.param)) + (fp32 ? "_fp32" : "_int8");
-                         });
+                         model_and_precision);
 
 TEST(RealPanel, ExpertsOfSmolLM2EqualAPlainForwardPass) {
   HONE_NEED_FILE(smollm2());

@@ -197,10 +197,7 @@ TEST_P(SharedPrefix, ATextBeyondTheContextIsRefusedHoweverMuchItShares) {
 INSTANTIATE_TEST_SUITE_P(Models, SharedPrefix,
                          testing::Combine(testing::Values("llama", "llama_untied", "qwen2", "gemma3"),
                                           testing::Values(Precision::fp32, Precision::int8)),
-                         [](const auto& parameter) {
-                           const bool fp32 = std::get<1>(parameter.param) == Precision::fp32;
-                           return std::string(std::get<0>(parameter.param)) + (fp32 ? "_fp32" : "_int8");
-                         });
+                         model_and_precision);
 
 }  // namespace
 }  // namespace hone::test

@@ -5,20 +5,11 @@
 #include <algorithm>
 
 #include "base/parallel.h"
+#include "model/columns.h"
 #include "model/gathered_rows.h"
 #include "model/gemm.h"
 
 namespace hone {
-namespace {
-
-Matrix columns(ConstMatrixView x, size_t first, size_t count) {
-  Matrix part = Matrix::uninitialized(x.rows, count);
-  for (size_t r = 0; r < x.rows; ++r) std::ranges::copy(x.row(r).subspan(first, count), part.row(r).begin());
-  return part;
-}
-
-}  // namespace
-
 BlockGradientSink::BlockGradientSink(const Model& model, std::span<const BlockId> blocks)
     : blocks_(blocks.begin(), blocks.end()), gradients_(blocks.size()) {
   for (size_t b = 0; b < blocks_.size(); ++b) {
@@ -36,8 +27,8 @@ void BlockGradientSink::accept(const LinearGradient& gradient) {
   for (size_t b = 0; b < blocks_.size(); ++b) {
     if (blocks_[b].matrix != gradient.id) continue;
     const BlockExtent& e = extents_[b];
-    const Matrix deltas = columns(gradient.output_gradients, e.first_out, e.out);
-    const Matrix read = columns(inputs.view(), e.first_in, e.in);
+    const Columns deltas(gradient.output_gradients, e.first_out, e.out);
+    const Columns read(inputs.view(), e.first_in, e.in);
     gradients_[b] = Matrix(sequences, e.out * e.in);
     parallel_for(sequences, [&](size_t s) {
       const size_t first = gradient.sequence_start[s], rows = gradient.sequence_start[s + 1] - first;

@@ -5,6 +5,7 @@
 
 #include "base/parallel.h"
 #include "hone/grams.h"
+#include "model/columns.h"
 #include "model/gathered_rows.h"
 #include "model/gemm.h"
 
@@ -48,22 +49,6 @@ namespace {
 
 // Rows padded with zeros to whole vectors of 64 bytes.
 size_t padded(size_t values) { return (values + 15) / 16 * 16; }
-
-// Neighbouring columns of a matrix; a copy unless they are all.
-class Columns {
- public:
-  Columns(ConstMatrixView x, size_t first, size_t count) : view_(x) {
-    if (count == x.cols) return;
-    copied_ = Matrix::uninitialized(x.rows, count);
-    for (size_t r = 0; r < x.rows; ++r) std::ranges::copy(x.row(r).subspan(first, count), copied_.row(r).begin());
-    view_ = copied_;
-  }
-  ConstMatrixView view() const { return view_; }
-
- private:
-  Matrix copied_;
-  ConstMatrixView view_;
-};
 
 // x xᵀ [P, P] of x [P, depth]; one half is computed, the other mirrored.
 Matrix self_products(ConstMatrixView x) {
