@@ -58,7 +58,8 @@ std::vector<StoredRow> rows_of(const Model& model, const Store& store, const Cor
     std::vector<std::byte> row = gradient_row(model, neighbours[i], statistics, watch.cancel);
     if (row.empty()) continue;
     store.keep_row(key, row, gradient_budget);
-    rows.emplace_back(std::move(row));
+    std::optional<StoredRow> kept = store.find_row(key);  // mapped, it need not stay in memory
+    rows.push_back(kept ? std::move(*kept) : StoredRow(std::move(row)));
     if (computed) ++*computed;
   }
   return rows;
