@@ -61,6 +61,13 @@ std::map<MatrixId, Matrix> scaled(std::map<MatrixId, Matrix> values, const Corpu
   return values;
 }
 
+std::vector<std::byte> encode_gradient_row(const std::map<MatrixId, Matrix>& gradients,
+                                           const CorpusStatistics& statistics) {
+  std::vector<std::byte> row = empty_gradient_row(statistics);
+  for (const auto& [id, gradient] : gradients) encode_gradient(id, gradient, statistics, row);
+  return row;
+}
+
 double cosine(const Matrix& a, const Matrix& b) {
   double dot = 0;
   for (size_t i = 0; i < a.size(); ++i) dot += static_cast<double>(a.data()[i]) * b.data()[i];

@@ -11,11 +11,37 @@ std::string row_key(const Model& model, const Chunk& chunk, int first_layer) {
                      model.config().layers, gradient_codec);
 }
 
+// The weight gradient that one layer offers.
+Matrix weight_gradient(const LinearGradient& gradient) {
+  WeightGradientSink sink;
+  sink.accept(gradient);
+  return std::move(sink.take().begin()->second);
+}
+
+// Encodes each matrix's gradient as it arrives, so that no two are held.
+class GradientRowSink : public GradientSink {
+ public:
+  explicit GradientRowSink(const CorpusStatistics& statistics)
+      : statistics_(statistics), row_(empty_gradient_row(statistics)) {}
+
+  void accept(const LinearGradient& gradient) override {
+    encode_gradient(gradient.id, weight_gradient(gradient), statistics_, row_);
+  }
+  std::vector<std::byte> take() { return std::move(row_); }
+
+ private:
+  const CorpusStatistics& statistics_;
+  std::vector<std::byte> row_;
+};
+
 std::vector<std::byte> gradient_row(const Model& model, const Chunk& chunk, const CorpusStatistics& statistics,
                                     const CancelToken& cancel) {
   const std::vector<Token> tokens = with_bos(model, chunk.tokens);
   if (tokens.size() < 2) return {};
-  return encode_gradient_row(weight_gradients(model, tokens, 1, statistics.first_layer, cancel), statistics);
+  GradientRowSink sink(statistics);
+  GradientSink* sinks[] = {&sink};
+  mean_loss_gradient(model, tokens, 1, statistics.first_layer, nullptr, {}, sinks, cancel);
+  return sink.take();
 }
 
 }  // namespace
@@ -76,9 +102,7 @@ class DirectionSink : public GradientSink {
   DirectionSink(const CorpusStatistics& statistics, Precision form) : statistics_(statistics), form_(form) {}
 
   void accept(const LinearGradient& gradient) override {
-    WeightGradientSink sink;
-    sink.accept(gradient);
-    Matrix delta = std::move(sink.take().begin()->second);
+    Matrix delta = weight_gradient(gradient);
     const CorpusStatistics::Block& block = statistics_.blocks.at(gradient.id);
     parallel_ranges(delta.rows(), 16, [&](size_t begin, size_t end) {
       for (size_t o = begin; o < end; ++o) {

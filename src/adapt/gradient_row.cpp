@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -67,6 +68,42 @@ void AddRow(const uint8_t* from, float row_factor, const std::vector<float>& col
   }
 }
 
+// One row of G / D: `row_factor` and `column` are D's factors.
+void EncodeRow(const float* gradient, float row_factor, const std::vector<float>& column, uint8_t* to) {
+  constexpr size_t half_block = block_values / 2;
+  const hn::CappedTag<float, half_block> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const hn::Rebind<uint8_t, decltype(d)> d8;
+  HWY_ALIGN std::array<float, block_values> values;
+  for (size_t first = 0; first < column.size(); first += block_values, to += block_bytes) {
+    const size_t count = std::min(block_values, column.size() - first);
+    std::array<float, block_values> rest_gradient{}, rest_column;
+    const float *g = gradient + first, *c = column.data() + first;
+    if (count < block_values) {
+      rest_column.fill(1);
+      std::copy_n(g, count, rest_gradient.data());
+      std::copy_n(c, count, rest_column.data());
+      g = rest_gradient.data();
+      c = rest_column.data();
+    }
+    auto top = hn::Zero(d);
+    for (size_t k = 0; k < block_values; k += hn::Lanes(d)) {
+      const auto value = hn::Div(hn::LoadU(d, g + k), hn::Mul(hn::Set(d, row_factor), hn::LoadU(d, c + k)));
+      hn::Store(value, d, values.data() + k);
+      top = hn::Max(hn::Abs(value), top);
+    }
+    const uint16_t half = to_bf16(hn::GetLane(hn::MaxOfLanes(d, top)) / largest);
+    const float scale = from_bf16(half), inverse = scale > 0 ? 1 / scale : 0;
+    std::memcpy(to, &half, sizeof half);
+    const auto codes = [&](size_t at) {
+      const auto steps = hn::NearestInt(hn::Mul(hn::Load(d, values.data() + at), hn::Set(d, inverse)));
+      return hn::And(hn::Add(steps, hn::Set(di, largest + 1)), hn::Set(di, 15));
+    };
+    for (size_t k = 0; k < half_block; k += hn::Lanes(d))
+      hn::StoreU(hn::DemoteTo(d8, hn::Or(codes(k), hn::ShiftLeft<4>(codes(k + half_block)))), d8, to + 2 + k);
+  }
+}
+
 }  // namespace hone::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -74,6 +111,7 @@ HWY_AFTER_NAMESPACE();
 namespace hone {
 
 HWY_EXPORT(AddRow);
+HWY_EXPORT(EncodeRow);
 
 namespace {
 
@@ -89,50 +127,37 @@ size_t encoded_bytes(size_t out, size_t in) {
   return sizeof(MatrixHeader) + (out + in) * sizeof(float) + out * blocks_per_row(in) * block_bytes;
 }
 
-void encode_row(const float* gradient, float row, const std::vector<float>& column, uint8_t* to) {
-  for (size_t first = 0; first < column.size(); first += block_values, to += block_bytes) {
-    const size_t count = std::min(block_values, column.size() - first);
-    float values[block_values] = {}, top = 0;
-    for (size_t k = 0; k < count; ++k) {
-      values[k] = gradient[first + k] / (row * column[first + k]);
-      top = std::max(top, std::fabs(values[k]));
-    }
-    const uint16_t half = to_bf16(top / largest);
-    const float scale = from_bf16(half), inverse = scale > 0 ? 1 / scale : 0;
-    std::memcpy(to, &half, sizeof half);
-    const auto code = [&](size_t k) { return static_cast<uint8_t>(std::lrintf(values[k] * inverse) + largest + 1); };
-    for (size_t k = 0; k < block_values / 2; ++k)
-      to[2 + k] = static_cast<uint8_t>(code(k) | code(k + block_values / 2) << 4);
-  }
+// Where a matrix's header stands in a row.
+size_t offset_of(MatrixId id, const CorpusStatistics& statistics) {
+  size_t offset = 0;
+  for (auto block = statistics.blocks.begin(); block->first != id; ++block)
+    offset += encoded_bytes(block->second.row.size(), block->second.column.size());
+  return offset;
 }
 
 }  // namespace
 
-std::vector<std::byte> encode_gradient_row(const std::map<MatrixId, Matrix>& gradients,
-                                           const CorpusStatistics& statistics) {
+std::vector<std::byte> empty_gradient_row(const CorpusStatistics& statistics) {
   size_t total = 0;
-  for (const auto& [id, g] : gradients) total += encoded_bytes(g.rows(), g.cols());
-  std::vector<std::byte> bytes(total);
-  std::byte* at = bytes.data();
-  for (const auto& entry : gradients) {
-    const MatrixId id = entry.first;
-    const Matrix& g = entry.second;
-    const CorpusStatistics::Block& block = statistics.blocks.at(id);
-    const MatrixHeader header{id.layer, static_cast<int32_t>(id.kind), g.rows(), g.cols()};
-    std::memcpy(at, &header, sizeof header);
-    at += sizeof header;
-    std::memcpy(at, block.row.data(), g.rows() * sizeof(float));
-    at += g.rows() * sizeof(float);
-    std::memcpy(at, block.column.data(), g.cols() * sizeof(float));
-    at += g.cols() * sizeof(float);
-    const size_t stride = blocks_per_row(g.cols()) * block_bytes;
-    auto* codes = reinterpret_cast<uint8_t*>(at);
-    parallel_ranges(g.rows(), 16, [&](size_t begin, size_t end) {
-      for (size_t o = begin; o < end; ++o) encode_row(g.row(o).data(), block.row[o], block.column, codes + o * stride);
-    });
-    at += g.rows() * stride;
-  }
-  return bytes;
+  for (const auto& [id, block] : statistics.blocks) total += encoded_bytes(block.row.size(), block.column.size());
+  return std::vector<std::byte>(total);
+}
+
+void encode_gradient(MatrixId id, ConstMatrixView gradient, const CorpusStatistics& statistics,
+                     std::span<std::byte> row) {
+  const CorpusStatistics::Block& block = statistics.blocks.at(id);
+  const size_t out = block.row.size(), in = block.column.size(), stride = blocks_per_row(in) * block_bytes;
+  std::byte* at = row.data() + offset_of(id, statistics);
+  const MatrixHeader header{id.layer, static_cast<int32_t>(id.kind), out, in};
+  std::memcpy(at, &header, sizeof header);
+  at += sizeof header;
+  std::memcpy(at, block.row.data(), out * sizeof(float));
+  std::memcpy(at + out * sizeof(float), block.column.data(), in * sizeof(float));
+  auto* codes = reinterpret_cast<uint8_t*>(at + (out + in) * sizeof(float));
+  parallel_ranges(out, 16, [&](size_t begin, size_t end) {
+    for (size_t o = begin; o < end; ++o)
+      HWY_DYNAMIC_DISPATCH(EncodeRow)(gradient.row(o).data(), block.row[o], block.column, codes + o * stride);
+  });
 }
 
 bool is_gradient_row(std::span<const std::byte> row, const CorpusStatistics& statistics) {
@@ -151,9 +176,7 @@ bool is_gradient_row(std::span<const std::byte> row, const CorpusStatistics& sta
 
 Matrix sum_gradient_rows(std::span<const StoredRow> rows, const CorpusStatistics& statistics, MatrixId id,
                          float weight) {
-  size_t offset = sizeof(MatrixHeader);
-  for (auto block = statistics.blocks.begin(); block->first != id; ++block)
-    offset += encoded_bytes(block->second.row.size(), block->second.column.size());
+  const size_t offset = offset_of(id, statistics) + sizeof(MatrixHeader);
   const CorpusStatistics::Block& block = statistics.blocks.at(id);
   const size_t out = block.row.size(), in = block.column.size(), stride = blocks_per_row(in) * block_bytes;
   // What a row was written with, over what D is now.

@@ -22,8 +22,11 @@ std::map<MatrixId, Matrix> weight_gradients(const Model& model, std::span<const 
 // A gradient row: for each matrix the preconditioner's row and column vectors, then G / D in blocks of 32 values of
 // four bits with a bf16 scale. Names the codec in keys.
 inline constexpr std::string_view gradient_codec = "q4b32";
-std::vector<std::byte> encode_gradient_row(const std::map<MatrixId, Matrix>& gradients,
-                                           const CorpusStatistics& statistics);
+// Room for the matrices of these statistics, each to be written by encode_gradient().
+std::vector<std::byte> empty_gradient_row(const CorpusStatistics& statistics);
+// Writes the gradient G [out, in] of one of the statistics' matrices to its place in the row.
+void encode_gradient(MatrixId id, ConstMatrixView gradient, const CorpusStatistics& statistics,
+                     std::span<std::byte> row);
 // Whether the bytes are a gradient row for exactly the matrices of these statistics.
 bool is_gradient_row(std::span<const std::byte> row, const CorpusStatistics& statistics);
 // weight · Σ over rows of (the row's G) / D of one matrix [out, in], whatever statistics the rows were written with.
