@@ -132,10 +132,12 @@ std::vector<Row> steps_rows(const Json& config, RandomStream& random) {
 
 // E[1/χ²_p] with noncentrality ν, p ≥ 3: Σ_k Poisson(k; ν/2)/(p + 2k − 2).
 double mean_inverse_chi_squared(double p, double noncentrality) {
-  const double half = noncentrality / 2;
-  double sum = 0;
-  for (int k = 0; k <= 40 + 4 * static_cast<int>(half); ++k)
-    sum += std::exp(k * std::log(std::max(half, 1e-300)) - half - std::lgamma(k + 1.0)) / (p + 2 * k - 2);
+  const double half = noncentrality / 2, log_half = std::log(std::max(half, 1e-300));
+  double sum = 0, log_poisson = -half;
+  for (int k = 0; k <= 40 + 4 * static_cast<int>(half); ++k) {
+    sum += std::exp(log_poisson) / (p + 2 * k - 2);
+    log_poisson += log_half - std::log(k + 1.0);
+  }
   return sum;
 }
 
