@@ -34,7 +34,7 @@ struct NeighbourOptions {
   Metric metric = Metric::l2;
   size_t lists = 0;   // ivf: lists; 0: about 4·√n
   size_t links = 32;  // hnsw: of a point, at every level of the graph; twice as many at the lowest
-  // Lists that are searched (ivf), or points that the walk keeps (hnsw, efSearch). 0: the least power of two with which
+  // Lists that are searched (ivf), or points that the walk keeps (hnsw, efSearch). 0: doubled from 1 (ivf) or 51 until
   // a sample of the points finds `recall` of its 50 nearest others.
   size_t effort = 0;
   double recall = 0.99;
@@ -68,9 +68,10 @@ class NeighbourIndex {
   NeighbourIndex& operator=(NeighbourIndex&&) noexcept;
   ~NeighbourIndex();
 
-  size_t size() const;                      // n
-  size_t dimension() const;                 // d
-  const NeighbourOptions& options() const;  // as built: `lists` and `effort` are set
+  size_t size() const;       // n
+  size_t dimension() const;  // d
+  // As built: lists and effort are set, and recall is what the sample has, where effort was 0.
+  const NeighbourOptions& options() const;
 
   // For queries [Q, d]. Exact if flat: candidates come from a product in fp32 whose rounding error is bounded, their
   // distances are computed anew from differences in fp64, and a query whose candidates the bound cannot tell from the
