@@ -105,9 +105,11 @@ LocalAnswers local_answers(const LinearHead& start, ConstMatrixView x, std::span
                            const NeighbourIds& neighbours, ConstMatrixView queries, const LocalTraining& training,
                            bool left_out = false, const Watch& watch = {});
 
-// The head that `training` ends with on the points `ids` (−1 is skipped), for experts that are kept.
-LinearHead local_head(const LinearHead& start, ConstMatrixView x, std::span<const int> y, std::span<const int64_t> ids,
-                      const LocalTraining& training);
+// The heads that `training` ends with, one for each row of `neighbours`; for experts that are kept. Checkpoints are not
+// looked at. Throws as local_answers does.
+std::vector<LinearHead> local_heads(const LinearHead& start, ConstMatrixView x, std::span<const int> y,
+                                    const NeighbourIds& neighbours, const LocalTraining& training,
+                                    const Watch& watch = {});
 
 // ---- How far --------------------------------------------------------------------------------------------------------
 // Checkpoints of a local head are experts, the start (checkpoint 0) is the base. A query is answered by
