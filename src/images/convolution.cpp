@@ -5,25 +5,13 @@
 #include <dnnl.hpp>
 #include <unordered_map>
 
-#include "hone/base.h"
+#include "images/one_thread.h"
 
 namespace hone {
 namespace {
 
 using dnnl::memory;
 using Arguments = std::unordered_map<int, memory>;
-
-// oneDNN takes as many threads as OpenMP offers the calling one, both when a primitive is made and when it runs.
-class OneThread {
- public:
-  OneThread() : before_(threads()) { set_threads(1); }
-  ~OneThread() { set_threads(before_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int before_;
-};
 
 template <class Work>
 auto with_one_thread(const Work& work) {

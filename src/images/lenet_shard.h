@@ -11,6 +11,7 @@
 #include "hone/lenet.h"
 #include "images/convolution.h"
 #include "images/max_pool.h"
+#include "images/one_thread.h"
 
 namespace hone {
 
@@ -73,6 +74,7 @@ class LeNetShards {
   void run(size_t count, const Body& body) {
     const size_t workers = std::min(count, shards_.size());
     parallel_for(workers, [&](size_t worker) {
+      const OneThread one;
       if (!shards_[worker]) shards_[worker].emplace(shape_);
       for (size_t i = worker; i < count; i += workers) body(*shards_[worker], i);
     });
