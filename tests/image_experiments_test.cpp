@@ -183,7 +183,7 @@ TEST_P(RealExperiments, AreResumedAndDoNotDependOnThreads) {
 INSTANTIATE_TEST_SUITE_P(
     , RealExperiments,
     testing::Values(std::pair("scaling-width", R"({"queries": 40, "most_epochs": 1})"),
-                    std::pair("scaling-data", R"({"queries": 40, "images": [500], "head": {"epochs": 2}})"),
+                    std::pair("scaling-data", R"({"queries": 40, "images": [500], "head": {"max_iterations": 20}})"),
                     std::pair("neighbours", R"({"queries": 30, "queries_a_task": 20, "k": [1, 20]})"),
                     std::pair("locality", R"({"queries": 30, "queries_a_task": 20})"),
                     std::pair("experts", R"({"queries": 40, "kmeans_iterations": 1})")),
