@@ -63,7 +63,8 @@ float Lbfgs::search(LineObjective& objective, double slope, float first) {
     (decreased && p.slope < 0 ? low : high) = t;
     const float newton = t - static_cast<float>(p.slope / p.curvature);
     const float least = high < std::numeric_limits<float>::infinity() ? low + 0.05F * (high - low) : t * 1.1F;
-    const float greatest = high < std::numeric_limits<float>::infinity() ? high - 0.05F * (high - low) : t * most_growth;
+    const float greatest =
+        high < std::numeric_limits<float>::infinity() ? high - 0.05F * (high - low) : t * most_growth;
     t = newton > least && newton < greatest ? newton : std::isinf(high) ? greatest : (low + high) / 2;
   }
   return 0;

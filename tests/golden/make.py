@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the tiny models and the golden values that tests/parity_test.cpp holds hone against.
+"""Makes the tiny models and the golden values that hone's tests hold it against.
 
     make.py -o DIR [--models] [--tiny] [--real smollm2.gguf gemma3.gguf]
 
@@ -43,6 +43,7 @@ def main():
         safetensors.write(values / "quantization.safetensors", quantization)
         goldens.write_activation(values / "activation.safetensors")
         lenet.write(values / "lenet.safetensors")
+        goldens.write_heads(values / "heads.safetensors")
         for name in TINY:
             goldens.write_tiny(models / f"{name}.gguf", values / f"{name}.safetensors")
             goldens.write_grams(models / f"{name}.gguf", goldens.tiny_prompts(), [5, 9, 14, 2], [0, 0.25, 0.5, 1],
