@@ -54,10 +54,12 @@ class TextEncoder {
   static std::shared_ptr<const TextEncoder> of(std::shared_ptr<const Model> model, const EncoderOptions& options = {});
   virtual ~TextEncoder() = default;
 
-  // The model's name, the layer and the pooling: "all-MiniLM-L6-v2 L6 mean".
+  // The model's name, layer, pooling, and whether vectors have length 1: "all-MiniLM-L6-v2 L6 mean unit".
   const std::string& name() const { return name_; }
   // Hash of the model's files: 32 hex digits.
   const std::string& hash() const { return hash_; }
+  // Equal for encoders that give equal vectors, up to the precision: the hash and the options, wherever the files are.
+  std::string identity() const;
   // With every default replaced by what was chosen.
   const EncoderOptions& options() const { return options_; }
   // Of a vector.
