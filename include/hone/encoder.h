@@ -28,10 +28,10 @@ Pooling pooling_named(std::string_view name);
 // What is left out is as the model's files say; see TextEncoder::open.
 struct EncoderOptions {
   Precision precision = Precision::fp32;
-  std::optional<int> layer;  // hidden states after this many layers; 0: the embeddings
-  std::optional<Pooling> pooling;
-  std::optional<bool> normalize;  // vectors at length 1
-  size_t max_tokens = 0;          // of a text, special tokens included; 0: as many as the model has positions for
+  std::optional<int> layer = {};  // hidden states after this many layers; 0: the embeddings
+  std::optional<Pooling> pooling = {};
+  std::optional<bool> normalize = {};  // vectors at length 1
+  size_t max_tokens = 0;               // of a text, special tokens included; 0: as many as the model has positions for
 };
 
 struct EmbedOptions {
