@@ -9,7 +9,7 @@ find_dependency(fmt)
 find_dependency(OpenSSL COMPONENTS Crypto)
 find_dependency(ZLIB)
 find_dependency(PkgConfig)
-pkg_check_modules(HONE_PKGCONFIG REQUIRED IMPORTED_TARGET libhwy libpcre2-8 libxxhash)
+pkg_check_modules(HONE_PKGCONFIG REQUIRED IMPORTED_TARGET libhwy libpcre2-8 libutf8proc libxxhash)
 
 if(NOT TARGET hone::libraries)
   add_library(hone::libraries INTERFACE IMPORTED)

@@ -51,6 +51,8 @@ QueryBlock query_block(const AttentionShape& shape, const AttentionSequence& seq
   const size_t count = std::min(queries_per_block(heads), sequence.rows - first);
   const size_t columns = (heads * count + lanes() - 1) / lanes() * lanes();
   const size_t position = sequence.first_position + first;
+  if (!shape.causal)
+    return {sequence, first, count, first_head, heads, columns, 0, sequence.first_position + sequence.rows};
   const size_t begin = shape.window > 0 && position + 1 > shape.window ? position + 1 - shape.window : 0;
   return {sequence, first, count, first_head, heads, columns, begin, position + count};
 }
@@ -99,7 +101,8 @@ void block_scores(const AttentionShape& shape, const QueryBlock& block, const fl
     float* row = scores + (j - block.key_begin) * block.columns;
     for (size_t lane = 0; lane < block.columns; lane += lanes())
       hn::StoreU(hn::Mul(hn::LoadU(d, row + lane), hn::Set(d, shape.scale)), d, row + lane);
-    const bool all_see = j <= block.position(0) && (shape.window == 0 || block.key_end <= j + shape.window);
+    const bool all_see =
+        !shape.causal || (j <= block.position(0) && (shape.window == 0 || block.key_end <= j + shape.window));
     if (all_see) continue;
     for (size_t lane = 0; lane < block.columns; ++lane) {
       const size_t position = block.position(lane);

@@ -20,6 +20,14 @@ void rms_norm(ConstMatrixView x, std::span<const float> weight, float eps, Matri
 void rms_norm_backward(ConstMatrixView x, std::span<const float> weight, float eps, ConstMatrixView dy, MatrixView dx,
                        bool accumulate);
 
+// y[p] = (x[p] − mean(x[p])) / sqrt(variance(x[p]) + eps) · weight + bias. y may be x.
+void layer_norm(ConstMatrixView x, std::span<const float> weight, std::span<const float> bias, float eps, MatrixView y);
+
+// Gaussian error linear units x Φ(x) (Hendrycks & Gimpel 2016), Φ by the error function or by its tanh approximation.
+enum class Gelu { erf, tanh };
+// In place.
+void gelu(Gelu form, MatrixView x);
+
 // y = activation(gate) · up, all [P, F].
 void gate(Activation activation, ConstMatrixView gate, ConstMatrixView up, MatrixView y);
 // d_gate and d_up [P, F] from dy. d_gate may be gate or dy, d_up may be up.
