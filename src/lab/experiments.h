@@ -10,6 +10,8 @@ namespace hone::lab {
 std::unique_ptr<const Experiment> make_block_budget();
 std::unique_ptr<const Experiment> make_certificate();
 std::unique_ptr<const Experiment> make_digit_shift();
+std::unique_ptr<const Experiment> make_few_shot_clinc150();
+std::unique_ptr<const Experiment> make_few_shot_sst2();
 std::unique_ptr<const Experiment> make_gp_benchmark();
 std::unique_ptr<const Experiment> make_sst2();
 
