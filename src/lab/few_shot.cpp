@@ -32,6 +32,7 @@ class FewShotExperiment : public Experiment {
     return [config, model, drawn = draws(config)](size_t number, const Watch& watch) {
       const FewShotDraw draw = drawn(number);
       FewShotOptions options;
+      options.query_pass = FewShotOptions::QueryPass::tangent;
       options.labels = draw.labels;
       options.prompt_template = config.at("template");
       options.layers = config.at("layers");
