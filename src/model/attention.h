@@ -36,4 +36,20 @@ void attention_backward(const AttentionShape& shape, const std::vector<Attention
                         ConstMatrixView log_normalizer, ConstMatrixView out, ConstMatrixView d_out, MatrixView dq,
                         MatrixView dk, MatrixView dv);
 
+// Derivatives along one direction of a sequence's keys and values, in two runs of rows: those of a prefix, then the
+// sequence's own.
+struct AttentionTangent {
+  size_t prefix = 0;                     // rows of the first run
+  const float* prefix_keys = nullptr;    // [prefix, K · head_dim], rotated
+  const float* prefix_values = nullptr;  // the same shape
+  const float* keys = nullptr;           // [first_position + rows − prefix, K · head_dim]
+  const float* values = nullptr;         // the same shape
+};
+
+// The derivative d_out [R · P, H·head_dim] of attention() along R directions, row r·P + p along direction r, from d_q
+// of that shape; tangents[s · R + r] is sequence s along direction r.
+void attention_tangents(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
+                        ConstMatrixView log_normalizer, const std::vector<AttentionTangent>& tangents,
+                        ConstMatrixView d_q, MatrixView d_out);
+
 }  // namespace hone

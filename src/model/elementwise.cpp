@@ -1,5 +1,6 @@
 #include "model/elementwise.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/parallel.h"
@@ -83,6 +84,24 @@ void RmsNormBackward(ConstMatrixView x, std::span<const float> weight, float eps
         const auto value = hn::NegMulAdd(hn::LoadU(d, from + i), hn::Set(d, along),
                                          hn::Mul(hn::LoadU(d, g.data() + i), hn::Set(d, scale)));
         hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, to + i), value) : value, d, to + i);
+      });
+    }
+  });
+}
+
+// With s = 1/rms: dy = weight · (s·dx − x · s³ · mean(dx·x)).
+void RmsNormTangents(ConstMatrixView x, std::span<const float> weight, float eps, ConstMatrixView dx, MatrixView dy) {
+  parallel_ranges(dx.rows, 8, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p) {
+      const float *at = x.row(p % x.rows).data(), *from = dx.row(p).data();
+      float* to = dy.row(p).data();
+      const float scale = inverse_rms(x.row(p % x.rows), eps);
+      const float mean = sum_of_products(from, at, x.cols) / static_cast<float>(x.cols);
+      const float along = scale * scale * scale * mean;
+      for_lanes(x.cols, [&](auto d, size_t i) {
+        const auto value =
+            hn::NegMulAdd(hn::LoadU(d, at + i), hn::Set(d, along), hn::Mul(hn::LoadU(d, from + i), hn::Set(d, scale)));
+        hn::StoreU(hn::Mul(value, hn::LoadU(d, weight.data() + i)), d, to + i);
       });
     }
   });
@@ -188,6 +207,22 @@ void GateBackward(Activation activation, ConstMatrixView g, ConstMatrixView up, 
   });
 }
 
+// d_gate = slope · d_gate + value · d_up, slope and value [P, F], the others [R · P, F].
+void MultiplyAdd(ConstMatrixView slope, ConstMatrixView value, MatrixView d_gate, ConstMatrixView d_up) {
+  parallel_ranges(d_gate.rows, 1, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p) {
+      const float *a = slope.row(p % slope.rows).data(), *b = value.row(p % slope.rows).data(),
+                  *up = d_up.row(p).data();
+      float* to = d_gate.row(p).data();
+      for_lanes(d_gate.cols, [&](auto d, size_t i) {
+        hn::StoreU(
+            hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, to + i), hn::Mul(hn::LoadU(d, b + i), hn::LoadU(d, up + i))),
+            d, to + i);
+      });
+    }
+  });
+}
+
 float LogSumExp(std::span<const float> x) {
   const Float d;
   float top = x[0];
@@ -220,8 +255,10 @@ HWY_EXPORT(RmsNorm);
 HWY_EXPORT(RmsNormBackward);
 HWY_EXPORT(LayerNorm);
 HWY_EXPORT(GeluInPlace);
+HWY_EXPORT(RmsNormTangents);
 HWY_EXPORT(Gate);
 HWY_EXPORT(GateBackward);
+HWY_EXPORT(MultiplyAdd);
 HWY_EXPORT(LogSumExp);
 HWY_EXPORT(CrossEntropyGradient);
 
@@ -241,6 +278,10 @@ void layer_norm(ConstMatrixView x, std::span<const float> weight, std::span<cons
 
 void gelu(Gelu form, MatrixView x) { HWY_DYNAMIC_DISPATCH(GeluInPlace)(form, x); }
 
+void rms_norm_tangents(ConstMatrixView x, std::span<const float> weight, float eps, ConstMatrixView dx, MatrixView dy) {
+  HWY_DYNAMIC_DISPATCH(RmsNormTangents)(x, weight, eps, dx, dy);
+}
+
 void gate(Activation activation, ConstMatrixView gate, ConstMatrixView up, MatrixView y) {
   HWY_DYNAMIC_DISPATCH(Gate)(activation, gate, up, y);
 }
@@ -248,6 +289,14 @@ void gate(Activation activation, ConstMatrixView gate, ConstMatrixView up, Matri
 void gate_backward(Activation activation, ConstMatrixView gate, ConstMatrixView up, ConstMatrixView dy,
                    MatrixView d_gate, MatrixView d_up) {
   HWY_DYNAMIC_DISPATCH(GateBackward)(activation, gate, up, dy, d_gate, d_up);
+}
+
+void gate_tangents(Activation activation, ConstMatrixView gate, ConstMatrixView up, MatrixView d_gate,
+                   ConstMatrixView d_up) {
+  Matrix ones = Matrix::uninitialized(gate.rows, gate.cols), value = Matrix::uninitialized(gate.rows, gate.cols);
+  std::fill_n(ones.data(), ones.size(), 1.0f);
+  gate_backward(activation, gate, up, ones, ones, value);
+  HWY_DYNAMIC_DISPATCH(MultiplyAdd)(ones, value, d_gate, d_up);
 }
 
 float log_sum_exp(std::span<const float> x) { return HWY_DYNAMIC_DISPATCH(LogSumExp)(x); }
