@@ -12,16 +12,16 @@
 namespace hone::test {
 
 struct HeadProblem {
-  HeadProblem(size_t points, size_t dimension, size_t classes, size_t queries, uint64_t seed = 1)
+  HeadProblem(size_t points, size_t dimension, size_t classes, size_t asked, uint64_t seed = 1)
       : x(Matrix::uninitialized(points, dimension)),
         y(points),
-        queries(Matrix::uninitialized(queries, dimension)),
+        queries(Matrix::uninitialized(asked, dimension)),
         start{Matrix::uninitialized(classes, dimension), std::vector<float>(classes)} {
     RandomStream random(seed, "head problem");
     Matrix centres = Matrix::uninitialized(classes, dimension);
     random.normals({centres.data(), centres.size()}, 1);
     random.normals({x.data(), x.size()}, 1);
-    random.normals({this->queries.data(), this->queries.size()}, 1);
+    random.normals({queries.data(), queries.size()}, 1);
     random.normals({start.weights.data(), start.weights.size()}, 0.3F);
     random.normals(start.bias, 0.3F);
     for (size_t i = 0; i < points; ++i) {

@@ -39,7 +39,7 @@ class Lbfgs {
   Matrix changes_, gradient_changes_;  // [memory, size], a ring
   std::vector<double> products_;       // 1 / <change, gradient change>
   std::vector<double> coefficients_;
-  std::vector<float> gradient_, next_gradient_, direction_;
+  Matrix gradient_, next_gradient_, direction_;  // [1, size]; the kernel wants them aligned
   size_t count_ = 0;  // pairs remembered since start(), the last `memory` of them held
   bool begun_ = false;
   double value_ = 0;
