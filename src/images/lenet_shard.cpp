@@ -42,7 +42,7 @@ size_t LeNetTensor::size() const { return std::reduce(shape.begin(), shape.end()
 LeNetTensors::LeNetTensors(const LeNetShape& s) {
   size_t offset = 0;
   const auto place = [&](const char* name, std::vector<size_t> shape, size_t inputs) {
-    const LeNetTensor tensor{name, std::move(shape), offset, inputs};
+    LeNetTensor tensor{name, std::move(shape), offset, inputs};
     offset += tensor.size();
     return tensor;
   };

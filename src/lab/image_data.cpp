@@ -30,13 +30,13 @@ bool is_mnist(std::string_view name) { return name == "MNIST"; }
 
 fs::path image_folder(std::string_view name) {
   if (is_mnist(name)) {
-    const fs::path folder = data_folder("mnist");
+    fs::path folder = data_folder("mnist");
     if (folder.empty())
       throw Error(ErrorCode::not_found,
                   "MNIST is needed: set HONE_DATA to a folder that holds mnist/ with the four IDX files, .gz");
     return folder;
   }
-  const fs::path own = data_folder("fashion-mnist"), debian = "/usr/share/datasets/fashion-mnist";
+  fs::path own = data_folder("fashion-mnist"), debian = "/usr/share/datasets/fashion-mnist";
   if (!own.empty()) return own;
   if (fs::is_directory(debian)) return debian;
   throw Error(
@@ -131,7 +131,7 @@ fs::path saved_file(std::string_view name) {
 Json saved_file_config(const std::string& name) { return {{"file", name}, {"sha256", sha256(saved_file(name))}}; }
 
 fs::path checked_file(const Json& entry) {
-  const fs::path path = saved_file(entry.at("file").get<std::string>());
+  fs::path path = saved_file(entry.at("file").get<std::string>());
   if (sha256(path) != entry.at("sha256"))
     throw Error(ErrorCode::bad_input, fmt::format("'{}' is not the file that this run began with", path.string()));
   return path;

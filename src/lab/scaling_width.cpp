@@ -78,7 +78,7 @@ class ScalingWidth final : public Experiment {
     std::vector<size_t> used = widths;
     for (const SavedNet& net : saved_nets()) used.push_back(net.width);
     std::ranges::sort(used);
-    used.erase(std::ranges::unique(used).begin(), used.end());
+    used.erase(std::unique(used.begin(), used.end()), used.end());
     for (const size_t width : used) {
       Json parameters = published_parameters(width);
       parameters["width"] = width;
