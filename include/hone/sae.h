@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "hone/base.h"
+#include "hone/model.h"
 
 namespace hone {
 
@@ -20,6 +22,8 @@ struct SaeConfig {
   bool unit_rows = true;    // decoder rows count by their direction only
   bool pre_bias = false;    // the decoder's bias is subtracted before encoding (Bricken et al. 2023)
   bool relu = false;        // kept values below 0 count as 0 (Gao et al. 2024); [SaG]: no
+
+  bool operator==(const SaeConfig&) const = default;
 };
 
 // What the rows of a batch keep: `width` places a row, of which the first counts[i] are used, by ascending feature.
@@ -86,10 +90,28 @@ class ActivationBatches {
   virtual void read(uint64_t number, MatrixView to, const CancelToken& cancel) = 0;
   // Rows [first, first + to.rows) in the source's own order.
   virtual void read_in_order(size_t first, MatrixView to, const CancelToken& cancel) = 0;
+
+  // What a row belongs to, for people.
+  struct Place {
+    std::string before;
+    std::string itself;
+    std::string after;
+  };
+  virtual Place place(size_t row) const = 0;
 };
 
 // Rows of a .npy file [n, d] that stays mapped. Throws Error{not_found, corrupt, bad_input} naming the file.
 std::unique_ptr<ActivationBatches> open_activations(const std::filesystem::path& npy, uint64_t seed);
+
+// Texts cut into windows that a model reads at once: at most `tokens` of them, BOS apart.
+std::vector<std::vector<Token>> token_windows(const Model& model, std::span<const std::string> texts, size_t tokens);
+
+// The residual stream after the first `layers` layers, one row a token, computed as batches are asked for: windows are
+// shuffled, and rows among some ten thousand. The first position of a window (BOS, where texts start so), a sink of
+// attention whose activations are unlike all others, is read but gives no row.
+// Throws Error{bad_input} for a layer that the model does not have, no tokens, or a window that exceeds its context.
+std::unique_ptr<ActivationBatches> stream_activations(std::shared_ptr<const Model> model, int layers,
+                                                      std::vector<std::vector<Token>> windows, uint64_t seed);
 
 // What brings features back that no longer fire.
 enum class Revival {
@@ -113,6 +135,8 @@ struct SaeTraining {
   size_t auxiliary_active = 192;
   float auxiliary_weight = 1.0F / 32;
   uint64_t seed = 0;
+
+  bool operator==(const SaeTraining&) const = default;
 };
 
 struct SaeStep {
@@ -154,6 +178,8 @@ class SaeTrainer {
   void run(ActivationBatches& batches, const std::filesystem::path& checkpoint, uint64_t every,
            const std::function<void(const SaeStep&)>& seen, const Watch& watch);
 
+  // Trains for more steps, or fewer, than the settings said; nothing else changes.
+  void set_steps(uint64_t steps);
   uint64_t steps_done() const;
   const Sae& sae() const;
   const SaeTraining& training() const;
@@ -183,5 +209,38 @@ struct SaeEvaluation {
 
 // Over rows of `source` in its own order, at most `rows` of them (0: all). Throws Error{bad_input, cancelled}.
 SaeEvaluation evaluate(const Sae& sae, ActivationBatches& source, size_t rows, double dead_below, const Watch& watch);
+
+// What a language model loses when the residual stream after some layers is what the autoencoder makes of it.
+struct SpliceEvaluation {
+  size_t tokens = 0;     // predicted
+  double loss = 0;       // of the model itself, nats a token
+  double spliced = 0;    // with x̂ in place of x
+  double ablated = 0;    // with 0 in place of x
+  double recovered = 0;  // (ablated − spliced) / (ablated − loss)
+};
+
+// Over windows as above; their first positions keep their own activations in all three, and what they predict does not
+// count. Throws Error{bad_input} if the autoencoder has
+// another width than the model, or no window has a token to predict, Error{cancelled}.
+SpliceEvaluation evaluate_spliced(const Sae& sae, const Model& model, int layers,
+                                  std::span<const std::vector<Token>> windows, const Watch& watch);
+
+struct ReportOptions {
+  std::string title;
+  size_t features = 100;                             // evenly spaced by how often they fire
+  size_t examples = 10;                              // rows with the largest value, a feature
+  size_t tokens = 8;                                 // that a feature's decoder row makes more likely, and less
+  std::function<std::string(size_t row)> show = {};  // HTML of a row; empty: its place
+  const Model* lens =
+      nullptr;  // logit lens: decoder rows through the model's output norm and head (nostalgebraist 2020)
+};
+
+// A page of features that needs nothing else: how often each fires, its largest examples, its tokens. Throws
+// Error{bad_input, cancelled}.
+std::string feature_report(const Sae& sae, ActivationBatches& source, const ReportOptions& options, const Watch& watch);
+// A <img> that holds 8-bit grey pixels [height, width], 0 black to 255 white.
+std::string image_html(std::span<const float> pixels, size_t width, size_t height);
+// A text with &, <, > and quotes as HTML wants them.
+std::string escape_html(std::string_view text);
 
 }  // namespace hone

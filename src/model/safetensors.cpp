@@ -185,8 +185,9 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedM
       fail(path, shown(tensor.name), "the name is reserved or occurs twice", ErrorCode::bad_input);
     const size_t start = end;
     end += tensor.values.rows * tensor.values.cols * sizeof(float);
-    header[tensor.name] = {
-        {"dtype", "F32"}, {"shape", {tensor.values.rows, tensor.values.cols}}, {"data_offsets", {start, end}}};
+    json shape = {tensor.values.rows, tensor.values.cols};
+    if (tensor.vector) shape = json::array({tensor.values.cols});
+    header[tensor.name] = {{"dtype", "F32"}, {"shape", shape}, {"data_offsets", {start, end}}};
   }
   std::string text;
   try {

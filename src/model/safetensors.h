@@ -39,6 +39,7 @@ class SafeTensors {
 struct NamedMatrix {
   std::string name;
   ConstMatrixView values;
+  bool vector = false;  // its shape in the file is [cols]; values has one row
 };
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedMatrix> tensors,
                        const std::map<std::string, std::string>& metadata = {});

@@ -14,6 +14,7 @@ import pathlib
 import torch
 
 import goldens
+import sae
 import safetensors
 import tiny
 
@@ -41,6 +42,7 @@ def main():
     if options.tiny:
         safetensors.write(values / "quantization.safetensors", quantization)
         goldens.write_activation(values / "activation.safetensors")
+        sae.write(values / "sae.safetensors")
         for name in TINY:
             goldens.write_tiny(models / f"{name}.gguf", values / f"{name}.safetensors")
             goldens.write_grams(models / f"{name}.gguf", goldens.tiny_prompts(), [5, 9, 14, 2], [0, 0.25, 0.5, 1],
