@@ -434,9 +434,9 @@ void write_public(const std::filesystem::path& folder, const std::string& settin
   const auto& in = sae.encoder_bias;
   const auto& out = sae.decoder_bias;
   const std::vector<NamedMatrix> tensors = {{"W_enc", encoder},
-                                            {"b_enc", {in.data(), 1, in.size()}, true},
+                                            {"b_enc", {in.data(), 1, in.size()}, {in.size()}},
                                             {"W_dec", sae.decoder},
-                                            {"b_dec", {out.data(), 1, out.size()}, true}};
+                                            {"b_dec", {out.data(), 1, out.size()}, {out.size()}}};
   write_safetensors(folder / "sae_weights.safetensors", tensors);
   write_file_atomically(folder / "cfg.json", settings);
 }

@@ -147,9 +147,9 @@ void Sae::save(const std::filesystem::path& folder) const {
   const std::vector<float> in = scaled(encoder_bias, bias_scale(config)),
                            out = scaled(decoder_bias, bias_scale(config));
   const std::vector<NamedMatrix> tensors = {{"W_enc", weights},
-                                            {"b_enc", {in.data(), 1, in.size()}, true},
+                                            {"b_enc", {in.data(), 1, in.size()}, {in.size()}},
                                             {"W_dec", rows},
-                                            {"b_dec", {out.data(), 1, out.size()}, true}};
+                                            {"b_dec", {out.data(), 1, out.size()}, {out.size()}}};
   write_safetensors(folder / weights_file, tensors);
   const json settings = {{"architecture", "topk"},
                          {"d_in", config.inputs},

@@ -1,0 +1,238 @@
+#include "heads/neighbours_faiss.h"
+
+#include <faiss/IndexFlat.h>
+#include <faiss/IndexHNSW.h>
+#include <faiss/IndexIVFFlat.h>
+#include <faiss/impl/FaissException.h>
+#include <faiss/impl/io.h>
+#include <faiss/index_io.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/parallel.h"
+#include "base/random.h"
+#include "heads/neighbours_flat.h"
+
+namespace hone {
+namespace {
+
+using Id = faiss::Index::idx_t;
+static_assert(sizeof(Id) == sizeof(int64_t));
+
+constexpr size_t points_a_list = 64;  // that k-means sees
+
+Id as_id(size_t value) { return static_cast<Id>(value); }
+
+faiss::MetricType faiss_metric(Metric metric) {
+  return metric == Metric::l2 ? faiss::METRIC_L2 : faiss::METRIC_INNER_PRODUCT;
+}
+
+struct StringWriter : faiss::IOWriter {
+  explicit StringWriter(std::string& string) : bytes(string) {}
+  size_t operator()(const void* from, size_t size, size_t items) override {
+    bytes.append(static_cast<const char*>(from), size * items);
+    return items;
+  }
+  std::string& bytes;
+};
+
+struct SpanReader : faiss::IOReader {
+  explicit SpanReader(std::span<const std::byte> all) : rest(all) {}
+  size_t operator()(void* to, size_t size, size_t items) override {
+    if (size == 0 || items == 0) return 0;
+    const size_t whole = std::min(items, rest.size() / size);
+    std::memcpy(to, rest.data(), whole * size);
+    rest = rest.subspan(whole * size);
+    return whole;
+  }
+  std::span<const std::byte> rest;
+};
+
+// FAISS's similarities become distances; every query's neighbours are brought into the order of distance and id.
+void put_in_order(Neighbours& found, Metric metric) {
+  parallel_for(found.queries(), [&](size_t q) {
+    std::vector<std::pair<float, int64_t>> all(found.k);
+    for (size_t i = 0; i < found.k; ++i) {
+      const int64_t id = found.ids[q * found.k + i];
+      const float value = found.distances[q * found.k + i];
+      const float distance = metric == Metric::l2 ? value : std::max(0.0f, 1 - value);
+      all[i] = id < 0 ? std::pair{std::numeric_limits<float>::infinity(), int64_t{-1}} : std::pair{distance, id};
+    }
+    std::ranges::sort(all);
+    for (size_t i = 0; i < found.k; ++i) {
+      found.distances[q * found.k + i] = all[i].first;
+      found.ids[q * found.k + i] = all[i].second;
+    }
+  });
+}
+
+// Which lists a query looks into is our own exact search.
+class InvertedLists final : public ApproximateSearch {
+ public:
+  InvertedLists(std::unique_ptr<faiss::IndexIVFFlat> index, Metric metric)
+      : index_(std::move(index)), metric_(metric), centroids_(centroids_of(*index_), metric) {}
+
+  // The index owns its quantizer.
+  static std::unique_ptr<faiss::IndexIVFFlat> trained(ConstMatrixView centroids, Metric metric) {
+    std::unique_ptr<faiss::Index> quantizer;
+    if (metric == Metric::l2)
+      quantizer = std::make_unique<faiss::IndexFlatL2>(as_id(centroids.cols));
+    else
+      quantizer = std::make_unique<faiss::IndexFlatIP>(as_id(centroids.cols));
+    quantizer->add(as_id(centroids.rows), centroids.data);
+    auto index =
+        std::make_unique<faiss::IndexIVFFlat>(quantizer.get(), centroids.cols, centroids.rows, faiss_metric(metric));
+    quantizer.release();
+    index->own_fields = true;
+    index->is_trained = true;
+    return index;
+  }
+
+  void add(ConstMatrixView points, const Watch& watch) {
+    constexpr size_t batch = 1 << 15;
+    for (size_t first = 0; first < points.rows; first += batch) {
+      watch.report("filling lists", first, points.rows);
+      const ConstMatrixView some = points.row_range(first, std::min(batch, points.rows - first));
+      const Neighbours lists = centroids_.search(some, 1, {.progress = {}, .cancel = watch.cancel});
+      index_->add_core(as_id(some.rows), some.data, nullptr, lists.ids.data());
+    }
+  }
+
+  Neighbours search(ConstMatrixView queries, size_t k, size_t effort, const Watch& watch) const override {
+    const size_t lists = std::min(effort, index_->nlist);
+    Neighbours found{k, std::vector<int64_t>(queries.rows * k), std::vector<float>(queries.rows * k)};
+    faiss::IVFSearchParameters parameters;
+    parameters.nprobe = lists;
+    constexpr size_t batch = 1024;
+    for (size_t first = 0; first < queries.rows; first += batch) {
+      watch.report("finding neighbours", first, queries.rows);
+      const ConstMatrixView some = queries.row_range(first, std::min(batch, queries.rows - first));
+      const Neighbours nearest = centroids_.search(some, lists, {.progress = {}, .cancel = watch.cancel});
+      parallel_for(some.rows, [&](size_t q) {
+        watch.cancel.check();
+        faiss::IndexIVFStats stats;
+        index_->search_preassigned(1, some.row(q).data(), as_id(k), nearest.ids_of(q).data(),
+                                   nearest.distances_of(q).data(), &found.distances[(first + q) * k],
+                                   &found.ids[(first + q) * k], false, &parameters, &stats);
+      });
+    }
+    put_in_order(found, metric_);
+    return found;
+  }
+
+  void append_to(std::string& bytes) const override {
+    StringWriter writer(bytes);
+    faiss::write_index(index_.get(), &writer);
+  }
+
+ private:
+  static ConstMatrixView centroids_of(const faiss::IndexIVFFlat& index) {
+    const auto& flat = dynamic_cast<const faiss::IndexFlat&>(*index.quantizer);
+    return {flat.get_xb(), static_cast<size_t>(flat.ntotal), static_cast<size_t>(flat.d)};
+  }
+
+  std::unique_ptr<faiss::IndexIVFFlat> index_;
+  Metric metric_;
+  ExactSearch centroids_;
+};
+
+class Graph final : public ApproximateSearch {
+ public:
+  Graph(std::unique_ptr<faiss::IndexHNSW> index, Metric metric) : index_(std::move(index)), metric_(metric) {}
+
+  void add(ConstMatrixView points, const Watch& watch) {
+    constexpr size_t batch = 1 << 12;
+    for (size_t first = 0; first < points.rows; first += batch) {
+      watch.report("linking points", first, points.rows);
+      const ConstMatrixView some = points.row_range(first, std::min(batch, points.rows - first));
+      index_->add(as_id(some.rows), some.data);
+    }
+  }
+
+  Neighbours search(ConstMatrixView queries, size_t k, size_t effort, const Watch& watch) const override {
+    Neighbours found{k, std::vector<int64_t>(queries.rows * k), std::vector<float>(queries.rows * k)};
+    faiss::SearchParametersHNSW parameters;
+    parameters.efSearch = static_cast<int>(std::min<size_t>(std::max(effort, k), std::numeric_limits<int>::max()));
+    constexpr size_t batch = 1024;
+    for (size_t first = 0; first < queries.rows; first += batch) {
+      watch.report("finding neighbours", first, queries.rows);
+      const ConstMatrixView some = queries.row_range(first, std::min(batch, queries.rows - first));
+      index_->search(as_id(some.rows), some.data, as_id(k), &found.distances[first * k], &found.ids[first * k],
+                     &parameters);
+    }
+    put_in_order(found, metric_);
+    return found;
+  }
+
+  void append_to(std::string& bytes) const override {
+    StringWriter writer(bytes);
+    faiss::write_index(index_.get(), &writer);
+  }
+
+ private:
+  std::unique_ptr<faiss::IndexHNSW> index_;
+  Metric metric_;
+};
+
+// A part of the points in their order, each as likely as any other.
+Matrix sample(ConstMatrixView points, size_t count, uint64_t seed) {
+  RandomStream random(seed, "points for lists");
+  Matrix some = Matrix::uninitialized(count, points.cols);
+  for (size_t i = 0, taken = 0; taken < count; ++i)
+    if (random.below(points.rows - i) < count - taken) std::ranges::copy(points.row(i), some.row(taken++).begin());
+  return some;
+}
+
+}  // namespace
+
+std::unique_ptr<ApproximateSearch> ApproximateSearch::build(ConstMatrixView points, const NeighbourOptions& options,
+                                                            const Watch& watch) {
+  if (options.kind == IndexKind::ivf) {
+    const Matrix some = sample(points, std::min(points.rows, points_a_list * options.lists), options.seed);
+    const Matrix centroids = kmeans(some, options.lists, options.metric, 10, options.seed, watch);
+    auto lists = std::make_unique<InvertedLists>(InvertedLists::trained(centroids, options.metric), options.metric);
+    lists->add(points, watch);
+    return lists;
+  }
+  auto index = std::make_unique<faiss::IndexHNSWFlat>(static_cast<int>(points.cols), static_cast<int>(options.links),
+                                                      faiss_metric(options.metric));
+  index->hnsw.efConstruction = static_cast<int>(4 * options.links);
+  auto graph = std::make_unique<Graph>(std::move(index), options.metric);
+  graph->add(points, watch);
+  return graph;
+}
+
+std::unique_ptr<ApproximateSearch> ApproximateSearch::read(std::span<const std::byte> bytes,
+                                                           const NeighbourOptions& options, size_t n, size_t d) {
+  const auto fail = [](std::string_view why) { return Error(ErrorCode::corrupt, fmt::format("its index {}", why)); };
+  std::unique_ptr<faiss::Index> index;
+  try {
+    SpanReader reader(bytes);
+    index.reset(faiss::read_index(&reader));
+    if (!reader.rest.empty()) throw fail("is followed by other bytes");
+  } catch (const faiss::FaissException&) {
+    throw fail("cannot be read");
+  }
+  if (static_cast<size_t>(index->ntotal) != n || static_cast<size_t>(index->d) != d ||
+      index->metric_type != faiss_metric(options.metric))
+    throw fail("is of other points than the header says");
+  if (options.kind == IndexKind::ivf) {
+    auto* lists = dynamic_cast<faiss::IndexIVFFlat*>(index.get());
+    if (!lists || lists->nlist != options.lists || !dynamic_cast<faiss::IndexFlat*>(lists->quantizer) ||
+        static_cast<size_t>(lists->quantizer->ntotal) != options.lists || static_cast<size_t>(lists->quantizer->d) != d)
+      throw fail("is not inverted lists");
+    index.release();
+    return std::make_unique<InvertedLists>(std::unique_ptr<faiss::IndexIVFFlat>(lists), options.metric);
+  }
+  auto* graph = dynamic_cast<faiss::IndexHNSW*>(index.get());
+  if (!graph || !dynamic_cast<faiss::IndexFlat*>(graph->storage) || static_cast<size_t>(graph->storage->ntotal) != n)
+    throw fail("is not a graph");
+  index.release();
+  return std::make_unique<Graph>(std::unique_ptr<faiss::IndexHNSW>(graph), options.metric);
+}
+
+}  // namespace hone
