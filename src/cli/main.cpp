@@ -24,6 +24,7 @@ int run(int argc, char** argv) {
   hone::cli::add_index(program);
   hone::cli::add_lab(program);
   hone::cli::add_model(program);
+  hone::cli::add_sae(program);
   hone::cli::add_score(program);
   hone::cli::add_search(program);
   hone::cli::add_tokenize(program);

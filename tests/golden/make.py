@@ -17,6 +17,7 @@ import torch
 import bert
 import goldens
 import lenet
+import sae
 import safetensors
 import tiny
 
@@ -45,6 +46,7 @@ def main():
     if options.tiny:
         safetensors.write(values / "quantization.safetensors", quantization)
         goldens.write_activation(values / "activation.safetensors")
+        sae.write(values / "sae.safetensors")
         lenet.write(values / "lenet.safetensors")
         goldens.write_heads(values / "heads.safetensors")
         for name in TINY:
