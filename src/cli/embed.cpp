@@ -35,7 +35,7 @@ void run(const Arguments& arguments) {
   if (!arguments.pooling.empty()) options.pooling = pooling_named(arguments.pooling);
   const std::vector<std::string> texts = arguments.texts.read();
   if (texts.empty()) throw Error(ErrorCode::bad_input, "there is no text to embed: the files are empty");
-  const auto encoder = read_model([&] { return TextEncoder::open(arguments.model, options); });
+  const auto encoder = open_text_encoder(arguments.model, options);
 
   const auto start = std::chrono::steady_clock::now();
   const Matrix vectors = [&] {
