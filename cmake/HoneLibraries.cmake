@@ -7,11 +7,12 @@ find_dependency(faiss)
 find_dependency(SQLite3)
 find_dependency(fmt)
 find_dependency(OpenSSL COMPONENTS Crypto)
+find_dependency(ZLIB)
 find_dependency(PkgConfig)
 pkg_check_modules(HONE_PKGCONFIG REQUIRED IMPORTED_TARGET libhwy libpcre2-8 libxxhash)
 
 if(NOT TARGET hone::libraries)
   add_library(hone::libraries INTERFACE IMPORTED)
   target_link_libraries(hone::libraries INTERFACE
-    OpenMP::OpenMP_CXX DNNL::dnnl faiss SQLite::SQLite3 fmt::fmt OpenSSL::Crypto PkgConfig::HONE_PKGCONFIG)
+    OpenMP::OpenMP_CXX DNNL::dnnl faiss SQLite::SQLite3 fmt::fmt OpenSSL::Crypto ZLIB::ZLIB PkgConfig::HONE_PKGCONFIG)
 endif()
