@@ -4,8 +4,8 @@
     make.py -o DIR [--arrays] [--models] [--tiny] [--real smollm2.gguf gemma3.gguf]
 
 --arrays writes DIR/arrays/*, what tests/data_test.cpp reads, and --models DIR/models/*.gguf, the same bytes each time;
---tiny and --real write DIR/values/*.safetensors. A real model given as - is left out. The real models read the first 512 tokens of text.txt, which stand in tokens.json, as do
-those of the digits that SmolLM2's Grams are made with.
+--tiny and --real write DIR/values/*.safetensors. A real model given as - is left out. The real models read the first
+512 tokens of text.txt, which stand in tokens.json, as do those of the digits that SmolLM2's Grams are made with.
 """
 import argparse
 import json
