@@ -194,7 +194,7 @@ TEST(StepDirections, SpanEveryUpdateInFewOrthogonalDirections) {
       for (size_t i = 0; i < m; ++i) w[i] -= found.coefficients(t, j) * found.vectors[j][i];
     missing.push_back(w);
   }
-  for (const std::vector<double>& w : missing) EXPECT_LE(std::sqrt(inner(w, w)), 6 * tolerance * std::sqrt(longest));
+  for (const std::vector<double>& w : missing) EXPECT_LE(std::sqrt(inner(w, w)), 1.01 * tolerance * std::sqrt(longest));
 }
 
 TEST(StepDirections, NothingMovesWithoutResiduals) {

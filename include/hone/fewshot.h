@@ -96,9 +96,9 @@ struct FewShotOptions {
     // scores and certificates of this query.
     gradient,
     // By the derivative of its outputs along the update, for all T together, forward: the first query reads the
-    // examples so, a further one its own tokens only, whatever the number of outputs. The same predictions to 1e-4 of
-    // the largest correction; no Bayes gap, no scores by query. Only where blocks are chosen without the query: all,
-    // trace, last_layer, random.
+    // examples so, a further one its own tokens only, whatever the number of outputs. Predictions differ by at most
+    // 1e-4 ‖∇f(x)‖ times the longest update. No Bayes gap, no scores by query. Only where blocks are chosen without
+    // the query: all, trace, last_layer, random.
     tangent,
   };
 
