@@ -1,6 +1,7 @@
 // Local heads against plain double precision, torch's Adam and the optimality conditions.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 
 #include "expect_error.h"
 #include "golden.h"
@@ -172,6 +173,27 @@ TEST(LocalHeads, AnAnswerDependsNeitherOnTheBatchNorOnThreads) {
   }
 }
 
+// Tiles are as wide as the instruction set's vectors.
+TEST(LocalHeads, EveryInstructionSetAgrees) {
+  const HeadProblem problem(80, 37, 13, 3);
+  const std::vector<int64_t> ids = problem.neighbours(21);
+  for (const LocalSolver solver : {LocalSolver::adam, LocalSolver::lbfgs}) {
+    const LocalTraining training{.solver = solver, .steps = 8};
+    const auto ask = [&] {
+      return local_answers(problem.start, problem.x, problem.y, {ids, 21}, problem.queries, training, true);
+    };
+    const LocalAnswers want = ask();
+    for (int64_t left = hwy::SupportedTargets(); left != 0; left &= left - 1) {
+      hwy::SetSupportedTargetsForTest(left & -left);
+      const LocalAnswers have = ask();
+      hwy::SetSupportedTargetsForTest(0);
+      EXPECT_LT(largest_difference(have.logits[0].view(), want.logits[0].view()), 1e-3)
+          << hwy::TargetName(left & -left);
+      EXPECT_LT(largest_difference(have.left_out.view(), want.left_out.view()), 1e-2) << hwy::TargetName(left & -left);
+    }
+  }
+}
+
 TEST(LocalHeads, OneClassAmongTheNeighboursWins) {
   HeadProblem problem(30, 8, 4, 1);
   std::ranges::fill(problem.y, 2);
@@ -218,7 +240,7 @@ TEST(LocalHeads, TheSecondOrderIsInvariantUnderRotation) {
     const LocalTraining training{.solver = LocalSolver::lbfgs, .steps = steps};
     const auto answers = local_answers(problem.start, problem.x, problem.y, {ids, 20}, problem.queries, training);
     const PlainHead head(local_heads(problem.start, problem.x, problem.y, {ids, 20}, training)[0]);
-    EXPECT_LT(worst(answers.logits[0].row(0), head.logits(problem.queries.row(0))), 1e-4) << steps << " steps";
+    EXPECT_LT(worst(answers.logits[0].row(0), head.logits(problem.queries.row(0))), 1e-3) << steps << " steps";
   }
 }
 

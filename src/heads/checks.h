@@ -8,8 +8,11 @@
 
 namespace hone {
 
-// Throws Error{bad_input} naming `what` and the row.
+// Throws Error{bad_input} naming `what` and the row of the first NaN or infinity.
 void check_finite(ConstMatrixView x, std::string_view what);
+// check_points in parts: of the whole, and of one point.
+void check_sizes(ConstMatrixView x, std::span<const int> y, size_t classes);
+void check_point(ConstMatrixView x, std::span<const int> y, size_t classes, size_t i);
 void check_points(ConstMatrixView x, std::span<const int> y, size_t classes);
 
 }  // namespace hone

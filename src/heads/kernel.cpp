@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
+#include <limits>
 #include <utility>
 
 #undef HWY_TARGET_INCLUDE
@@ -124,15 +124,6 @@ void Residuals(const LocalPoints& points, size_t classes, float* logits) {
   });
 }
 
-// The true class's logits of a vector of points.
-HWY_INLINE Vec pick(const float* x, size_t classes, Vec label) {
-  const Float d;
-  Vec value = hn::Zero(d), c_value = hn::Zero(d);
-  for (size_t c = 0; c < classes; ++c, c_value = hn::Add(c_value, hn::Set(d, 1.0F)))
-    value = hn::IfThenElse(hn::Eq(label, c_value), hn::Load(d, x + c * width()), value);
-  return value;
-}
-
 double Loss(const LocalPoints& points, size_t classes, const float* logits) {
   const Float d;
   Vec total = hn::Zero(d);
@@ -140,9 +131,14 @@ double Loss(const LocalPoints& points, size_t classes, const float* logits) {
     const float* x = logits + at;
     Vec top = hn::Load(d, x);
     for (size_t c = 1; c < classes; ++c) top = hn::Max(top, hn::Load(d, x + c * width()));
-    Vec sum = hn::Zero(d);
-    for (size_t c = 0; c < classes; ++c) sum = hn::Add(sum, hn::Exp(d, hn::Sub(hn::Load(d, x + c * width()), top)));
-    const Vec loss = hn::Add(hn::Sub(top, pick(x, classes, hn::Load(d, points.labels + i))), hn::Log(d, sum));
+    const Vec label = hn::Load(d, points.labels + i);
+    Vec sum = hn::Zero(d), own = hn::Zero(d), c_value = hn::Zero(d);
+    for (size_t c = 0; c < classes; ++c, c_value = hn::Add(c_value, hn::Set(d, 1.0F))) {
+      const Vec z = hn::Load(d, x + c * width());
+      sum = hn::Add(sum, hn::Exp(d, hn::Sub(z, top)));
+      own = hn::IfThenElse(hn::Eq(label, c_value), z, own);
+    }
+    const Vec loss = hn::Add(hn::Sub(top, own), hn::Log(d, sum));
     total = hn::Add(total, hn::IfThenElseZero(hn::Gt(hn::Load(d, points.shares + i), hn::Zero(d)), loss));
   });
   return hn::GetLane(hn::SumOfLanes(d, total));
@@ -181,15 +177,18 @@ LinePoint Line(const LocalPoints& points, size_t classes, const float* logits, c
   for_points(points, classes, [&](size_t i, size_t at) {
     const float *x = logits + at, *dx = change + at;
     float* r = residuals + at;
-    Vec top = hn::MulAdd(along, hn::Load(d, dx), hn::Load(d, x));
-    hn::Store(top, d, r);
-    for (size_t c = 1; c < classes; ++c) {
-      const Vec z = hn::MulAdd(along, hn::Load(d, dx + c * width()), hn::Load(d, x + c * width()));
+    const Vec share = hn::Load(d, points.shares + i), label = hn::Load(d, points.labels + i);
+    Vec top = hn::Set(d, -std::numeric_limits<float>::infinity()), own = top, own_change = hn::Zero(d);
+    Vec c_value = hn::Zero(d);
+    for (size_t c = 0; c < classes; ++c, c_value = hn::Add(c_value, one)) {
+      const Vec move = hn::Load(d, dx + c * width());
+      const Vec z = hn::MulAdd(along, move, hn::Load(d, x + c * width()));
       hn::Store(z, d, r + c * width());
       top = hn::Max(top, z);
+      const auto is_own = hn::Eq(label, c_value);
+      own = hn::IfThenElse(is_own, z, own);
+      own_change = hn::IfThenElse(is_own, move, own_change);
     }
-    const Vec share = hn::Load(d, points.shares + i), label = hn::Load(d, points.labels + i);
-    const Vec own = pick(r, classes, label), own_change = pick(dx, classes, label);
     Vec sum = hn::Zero(d), mean = hn::Zero(d), square = hn::Zero(d);
     for (size_t c = 0; c < classes; ++c) {
       const Vec e = hn::Exp(d, hn::Sub(hn::Load(d, r + c * width()), top));
@@ -205,7 +204,7 @@ LinePoint Line(const LocalPoints& points, size_t classes, const float* logits, c
     value = hn::MulAdd(hn::Add(hn::Sub(top, own), hn::Log(d, sum)), share, value);
     slope = hn::MulAdd(mean, share, slope);
     curvature = hn::MulAdd(hn::NegMulAdd(mean, mean, hn::Mul(square, inverse)), share, curvature);
-    Vec c_value = hn::Zero(d);
+    c_value = hn::Zero(d);
     for (size_t c = 0; c < classes; ++c, c_value = hn::Add(c_value, one)) {
       const Vec p = hn::Mul(hn::Load(d, r + c * width()), inverse);
       hn::Store(hn::Mul(hn::Sub(p, hn::IfThenElseZero(hn::Eq(label, c_value), one)), share), d, r + c * width());

@@ -13,10 +13,18 @@ namespace {
 
 [[noreturn]] void refuse(std::string message) { throw Error(ErrorCode::bad_input, std::move(message)); }
 
-void check_ids(std::span<const int64_t> ids, size_t points) {
-  for (const int64_t id : ids)
-    if (id < -1 || id >= static_cast<int64_t>(points))
-      refuse(fmt::format("neighbours: {} is no row of the {} points (−1 marks an absent one)", id, points));
+// Points that no query has for a neighbour are not looked at.
+void check_neighbours(std::span<const int64_t> ids, ConstMatrixView x, std::span<const int> y, size_t classes) {
+  check_sizes(x, y, classes);
+  std::vector<bool> seen(x.rows);
+  for (const int64_t id : ids) {
+    if (id == -1) continue;
+    if (id < 0 || id >= static_cast<int64_t>(x.rows))
+      refuse(fmt::format("neighbours: {} is no row of the {} points (−1 marks an absent one)", id, x.rows));
+    const auto i = static_cast<size_t>(id);
+    if (!seen[i]) check_point(x, y, classes, i);
+    seen[i] = true;
+  }
 }
 
 void check_start(const LinearHead& start, ConstMatrixView x) {
@@ -67,9 +75,8 @@ std::vector<int> checkpoints_of(const LocalTraining& training) {
 LocalAnswers local_answers(const LinearHead& start, ConstMatrixView x, std::span<const int> y,
                            const NeighbourIds& neighbours, ConstMatrixView queries, const LocalTraining& training,
                            bool left_out, const Watch& watch) {
-  check_points(x, y, start.classes());
+  check_neighbours(neighbours.ids, x, y, start.classes());
   check_start(start, x);
-  check_ids(neighbours.ids, x.rows);
   if (queries.cols != x.cols) refuse(fmt::format("queries: {} features, but the points have {}", queries.cols, x.cols));
   check_finite(queries, "queries");
   if (neighbours.k == 0 || neighbours.ids.size() != queries.rows * neighbours.k)
@@ -99,9 +106,8 @@ LocalAnswers local_answers(const LinearHead& start, ConstMatrixView x, std::span
 
 std::vector<LinearHead> local_heads(const LinearHead& start, ConstMatrixView x, std::span<const int> y,
                                     const NeighbourIds& neighbours, const LocalTraining& training, const Watch& watch) {
-  check_points(x, y, start.classes());
+  check_neighbours(neighbours.ids, x, y, start.classes());
   check_start(start, x);
-  check_ids(neighbours.ids, x.rows);
   if (neighbours.k == 0 || neighbours.ids.size() % neighbours.k != 0)
     refuse(fmt::format("neighbours: {} ids are not {} for each head", neighbours.ids.size(), neighbours.k));
   LocalTraining whole = training;
