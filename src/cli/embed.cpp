@@ -74,8 +74,9 @@ void add_embed(CLI::App& program) {
   command->add_option(
       "--pooling", arguments->pooling,
       "mean, cls, last or directions (default: as the model's files say, of a language model directions)");
-  command->add_flag("--normalize,!--no-normalize", arguments->options.normalize,
-                    "Vectors at length 1, or not (default: as the model's files say)");
+  command->add_flag_function(
+      "--normalize,!--no-normalize", [arguments](int64_t count) { arguments->options.normalize = count > 0; },
+      "Vectors at length 1, or not (default: as the model's files say)");
   command
       ->add_option("--max-tokens", arguments->options.max_tokens,
                    "Read at most so many tokens of a text (default: the model's positions)")
