@@ -156,6 +156,11 @@ TEST(FeatureReport, RowsOfAFileAreShownAsTheCallerLikes) {
   EXPECT_NE(feature_report(sae, *source, {.title = "", .show = show}, {}).find("<b>3</b>"), std::string::npos);
 }
 
+TEST(EscapeHtml, LeavesNothingToTheBrowser) {
+  EXPECT_EQ(escape_html("<a href=\"x\">&'é"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;é");
+  EXPECT_EQ(escape_html("\xC3<\xFF"), "\uFFFD&lt;\uFFFD");
+}
+
 TEST(ImageHtml, IsABitmapOfThePixels) {
   // 2 × 1 pixels: 1078 bytes of headers and palette, one row of 4.
   const std::string html = image_html(std::vector<float>{0, 255}, 2, 1);
