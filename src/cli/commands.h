@@ -5,6 +5,7 @@
 
 namespace hone::cli {
 
+void add_classify(CLI::App& program);
 void add_complete(CLI::App& program);
 void add_embed(CLI::App& program);
 void add_eval(CLI::App& program);

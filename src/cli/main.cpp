@@ -15,6 +15,7 @@ int run(int argc, char** argv) {
   CLI::App program("hone: test-time training for language models on your own machine", "hone");
   program.require_subcommand(1);
   program.set_version_flag("--version", HONE_VERSION);
+  hone::cli::add_classify(program);
   hone::cli::add_complete(program);
   hone::cli::add_embed(program);
   hone::cli::add_eval(program);
