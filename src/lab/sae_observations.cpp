@@ -148,7 +148,9 @@ std::vector<Row> observe(const Searched& searched, const Json& settings, size_t 
   std::vector<Row> rows;
   for (size_t q = 0; q < count; ++q) {
     const size_t i = first + q;
-    Row row = {settings.at("title").get<std::string>(), static_cast<int64_t>(space.test_labels[i])};
+    Row row;
+    row.push_back(settings.at("title").get<std::string>());
+    row.push_back(static_cast<int64_t>(space.test_labels[i]));
     for (const std::vector<int>& answer : answers) row.push_back(static_cast<int64_t>(answer[q]));
     row.push_back(static_cast<int64_t>(learned.active[q]));
     row.push_back(static_cast<int64_t>(learned.kept[q]));
