@@ -240,7 +240,7 @@ struct ReportOptions {
 std::string feature_report(const Sae& sae, ActivationBatches& source, const ReportOptions& options, const Watch& watch);
 // A <img> that holds 8-bit grey pixels [height, width], 0 black to 255 white.
 std::string image_html(std::span<const float> pixels, size_t width, size_t height);
-// A text with &, <, > and quotes as HTML wants them.
+// A text with &, <, > and quotes as HTML wants them; bytes that are not UTF-8 become U+FFFD.
 std::string escape_html(std::string_view text);
 
 }  // namespace hone

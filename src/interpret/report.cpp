@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "hone/sae.h"
+#include "model/utf8.h"
 
 namespace hone {
 namespace {
@@ -103,14 +104,18 @@ img {{ image-rendering: pixelated; width: 56px; vertical-align: middle; }}
 
 std::string escape_html(std::string_view text) {
   std::string html;
-  for (const char c : text) switch (c) {
+  for (size_t at = 0; at < text.size();) {
+    const size_t length = utf8_length(text, at);
+    switch (text[at]) {
       case '&': html += "&amp;"; break;
       case '<': html += "&lt;"; break;
       case '>': html += "&gt;"; break;
       case '"': html += "&quot;"; break;
       case '\'': html += "&#39;"; break;
-      default: html += c;
+      default: html += length > 0 ? text.substr(at, length) : "\uFFFD";
     }
+    at += std::max<size_t>(length, 1);
+  }
   return html;
 }
 

@@ -20,9 +20,7 @@ double square_norm(std::span<const float> x) {
   return sum;
 }
 
-void scale(std::span<float> x, double factor) {
-  for (float& value : x) value = static_cast<float>(value * factor);
-}
+void scale(std::span<float> x, double factor) { scale_by(static_cast<float>(factor), x); }
 
 }  // namespace
 
@@ -80,7 +78,7 @@ Matrix Sae::directions() const {
   if (!config.unit_rows) return rows;
   parallel_ranges(rows.rows(), 64, [&](size_t begin, size_t end) {
     for (size_t f = begin; f < end; ++f) {
-      const double square = square_norm(rows.row(f));
+      const float square = inner_product(rows.row(f), rows.row(f));
       if (square > 0) scale(rows.row(f), 1 / std::sqrt(square));
     }
   });

@@ -142,6 +142,12 @@ void AddScaled(float scale, std::span<const float> x, std::span<float> y) {
   });
 }
 
+void ScaleBy(float factor, std::span<float> values) {
+  for_lanes(values.size(), [&](auto d, size_t i) {
+    hn::StoreU(hn::Mul(hn::Set(d, factor), hn::LoadU(d, values.data() + i)), d, values.data() + i);
+  });
+}
+
 void DropOut(std::span<float> values, float rate, RandomStream& random) {
   const auto dropped = static_cast<int32_t>(std::lround(rate * 65536));  // of the 2¹⁶ draws
   const float scale = 1 / (1 - rate);
@@ -191,6 +197,7 @@ HWY_EXPORT(AddRows);
 HWY_EXPORT(RowProducts);
 HWY_EXPORT(InnerProduct);
 HWY_EXPORT(AddScaled);
+HWY_EXPORT(ScaleBy);
 HWY_EXPORT(DropOut);
 HWY_EXPORT(TakeAdamStep);
 
@@ -216,6 +223,8 @@ float inner_product(std::span<const float> a, std::span<const float> b) {
 void add_scaled(float scale, std::span<const float> x, std::span<float> y) {
   HWY_DYNAMIC_DISPATCH(AddScaled)(scale, x, y);
 }
+
+void scale_by(float factor, std::span<float> values) { HWY_DYNAMIC_DISPATCH(ScaleBy)(factor, values); }
 
 void drop_out(std::span<float> values, float rate, RandomStream& random) {
   HWY_DYNAMIC_DISPATCH(DropOut)(values, rate, random);

@@ -28,6 +28,8 @@ void add_rows(ConstMatrixView rows, std::span<const uint32_t> ids, std::span<con
 void row_products(ConstMatrixView rows, std::span<const uint32_t> ids, std::span<const float> x,
                   std::span<float> products);
 float inner_product(std::span<const float> a, std::span<const float> b);
+// values *= factor.
+void scale_by(float factor, std::span<float> values);
 // y += scale · x.
 void add_scaled(float scale, std::span<const float> x, std::span<float> y);
 

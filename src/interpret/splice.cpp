@@ -16,7 +16,6 @@ double sum_of_losses(const Model& model, int layers, const WindowStates& windows
   double sum = 0;
   for (size_t w = 0; w < windows.windows(); ++w) {
     const std::vector<Token>& tokens = windows.tokens(w);
-    if (tokens.size() < 3) continue;
     const size_t count = tokens.size() - 2;
     const std::vector<float> losses =
         model.losses(top.view().row_range(windows.position(w, 1), count), std::span(tokens).subspan(2));
@@ -29,10 +28,8 @@ double sum_of_losses(const Model& model, int layers, const WindowStates& windows
 template <class Replace>
 Matrix replaced(const WindowStates& windows, const Replace& replace) {
   Matrix x = windows.states().copy();
-  for (size_t w = 0; w < windows.windows(); ++w) {
-    const size_t count = windows.tokens(w).size();
-    if (count > 1) replace(x.view().row_range(windows.position(w, 1), count - 1));
-  }
+  for (size_t w = 0; w < windows.windows(); ++w)
+    replace(x.view().row_range(windows.position(w, 1), windows.tokens(w).size() - 1));
   return x;
 }
 
@@ -50,7 +47,7 @@ SpliceEvaluation evaluate_spliced(const Sae& sae, const Model& model, int layers
     std::vector<std::span<const Token>> some;
     for (const std::vector<Token>& window : windows.subspan(first, std::min(windows_at_once, windows.size() - first))) {
       check_window(model, window);
-      if (!window.empty()) some.emplace_back(window);
+      if (with_start(model, window).size() > 2) some.emplace_back(window);
     }
     if (some.empty()) continue;
     const WindowStates states(model, layers, some, watch.cancel);

@@ -19,16 +19,16 @@ class TokenActivations : public ActivationBatches {
  public:
   TokenActivations(std::shared_ptr<const Model> model, int layers, std::vector<std::vector<Token>> windows,
                    uint64_t seed)
-      : model_(std::move(model)),
-        layers_(layers),
-        windows_(std::move(windows)),
-        seed_(seed),
-        window_order_((check_layers(*model_, layers), std::max<size_t>(windows_.size(), 1)), seed),
-        start_{0} {
-    for (const std::vector<Token>& window : windows_) {
+      : model_(std::move(model)), layers_(layers), seed_(seed), window_order_(0, seed), start_{0} {
+    check_layers(*model_, layers);
+    for (std::vector<Token>& window : windows) {
       check_window(*model_, window);
-      start_.push_back(start_.back() + rows_of(window));
+      const size_t rows = rows_of(window);
+      if (rows == 0) continue;
+      windows_.push_back(std::move(window));
+      start_.push_back(start_.back() + rows);
     }
+    window_order_ = ShuffledOrder(windows_.size(), seed);
     if (rows() == 0) throw Error(ErrorCode::bad_input, "texts: no window has a second token; give longer texts");
   }
 
@@ -102,9 +102,9 @@ class TokenActivations : public ActivationBatches {
         order[w] = window_order_.at((whole ? 0 : epoch) * order.size() + w);
         starts.push_back(starts.back() + rows_of(windows_[order[w]]));
       }
-      held_ = Matrix::uninitialized(count, width());
-      held_part_ = UINT64_MAX;  // until it is filled
-      compute(order, starts, first, held_, cancel);
+      Matrix next = Matrix::uninitialized(count, width());
+      compute(order, starts, first, next, cancel);
+      held_ = std::move(next);
     }
     held_order_.resize(count);
     std::iota(held_order_.begin(), held_order_.end(), 0);

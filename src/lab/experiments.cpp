@@ -19,6 +19,7 @@ const std::vector<std::unique_ptr<const Experiment>>& experiments() {
     made.push_back(make_experts());
     made.push_back(make_few_shot_sst2());
     made.push_back(make_few_shot_clinc150());
+    made.push_back(make_sae_observations());
     return made;
   }();
   return all;

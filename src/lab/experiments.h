@@ -18,6 +18,7 @@ std::unique_ptr<const Experiment> make_locality();
 std::unique_ptr<const Experiment> make_neighbours();
 std::unique_ptr<const Experiment> make_scaling_data();
 std::unique_ptr<const Experiment> make_scaling_width();
+std::unique_ptr<const Experiment> make_sae_observations();
 std::unique_ptr<const Experiment> make_sst2();
 
 }  // namespace hone::lab

@@ -1,0 +1,94 @@
+#include "lab/text_vectors.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/files.h"
+#include "data/contents.h"
+#include "hone/data.h"
+#include "model/model_hub.h"
+
+namespace hone::lab {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t piece_bytes = 200;
+
+// Files below a folder whose names end so, by path.
+std::vector<fs::path> files_below(const fs::path& folder, std::span<const std::string_view> ends) {
+  std::vector<fs::path> files;
+  std::error_code unreadable;
+  for (fs::recursive_directory_iterator at(folder, unreadable), end; !unreadable && at != end;
+       at.increment(unreadable)) {
+    const std::string name = at->path().filename().string();
+    if (at->is_regular_file(unreadable) &&
+        std::ranges::any_of(ends, [&](std::string_view wanted) { return name.ends_with(wanted); }))
+      files.push_back(at->path());
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+// Lines are joined until a piece has its length; what has less is left out.
+void cut(std::string_view text, std::vector<std::string>& pieces) {
+  std::string piece;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    piece.append(text.substr(at, end - at)) += '\n';
+    at = end + 1;
+    if (piece.size() < piece_bytes) continue;
+    pieces.push_back(std::move(piece));
+    piece.clear();
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> corpus_pieces(size_t count) {
+  std::vector<fs::path> files;
+  const auto take = [&](const fs::path& folder, std::initializer_list<std::string_view> ends) {
+    std::ranges::move(files_below(folder, {ends.begin(), ends.size()}), std::back_inserter(files));
+  };
+  std::error_code unreadable;
+  std::vector<fs::path> folders;
+  for (const fs::directory_entry& entry : fs::directory_iterator("/usr/lib", unreadable))
+    if (fs::exists(entry.path() / "os.py", unreadable)) folders.push_back(entry.path());
+  for (const fs::directory_entry& entry : fs::directory_iterator("/usr/share/doc", unreadable))
+    if (entry.path().filename().string().starts_with("linux-doc-")) folders.push_back(entry.path());
+  std::ranges::sort(folders);
+  for (const fs::path& folder : folders) take(folder, {".py", ".rst", ".rst.gz", ".txt.gz"});
+  std::vector<std::string> pieces;
+  for (const fs::path& file : files) {
+    const Contents contents(file);
+    cut({reinterpret_cast<const char*>(contents.bytes().data()), contents.bytes().size()}, pieces);
+  }
+  if (pieces.empty())
+    throw Error(ErrorCode::not_found, "texts are needed: install Debian's python3 or linux-doc, which hold some");
+  if (pieces.size() <= count) return pieces;
+  std::vector<std::string> some;
+  for (size_t i = 0; i < count; ++i) some.push_back(pieces[i * pieces.size() / count]);
+  return some;
+}
+
+fs::path minilm_folder() {
+  fs::path folder = hub_path(hub_model("minilm"));
+  if (!fs::exists(folder)) throw Error(ErrorCode::not_found, "MiniLM is needed: run `hone model get minilm`");
+  return folder;
+}
+
+fs::path cached_vectors(const TextEncoder& encoder, std::span<const std::string> texts, const Watch& watch) {
+  std::string all = encoder.identity();
+  for (const std::string& text : texts) all += fmt::format("{} {}", text.size(), text);
+  const fs::path folder = cache_directory() / "lab", file = folder / fmt::format("vectors-{}.npy", content_hash(all));
+  if (fs::exists(file)) return file;
+  std::error_code failure;
+  fs::create_directories(folder, failure);
+  if (failure)
+    throw Error(ErrorCode::io, fmt::format("cannot make the folder '{}': {}", folder.string(), failure.message()));
+  write_npy(file, encoder.embed(texts, {}, watch));
+  return file;
+}
+
+}  // namespace hone::lab

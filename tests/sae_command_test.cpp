@@ -1,0 +1,106 @@
+// hone sae: training that goes on, evaluation, the page, and what is refused.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/random.h"
+#include "hone/data.h"
+#include "tests/golden.h"
+#include "tests/program.h"
+
+namespace hone::test {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+class SaeCommand : public ::testing::Test {
+ protected:
+  SaeCommand() {
+    Matrix x(200, 6);
+    RandomStream(1, "x").normals({x.data(), x.size()}, 1);
+    write_npy(data(), x);
+  }
+  std::string data() const { return (folder_.path() / "x.npy").string(); }
+  std::string out(const std::string& name) const { return (folder_.path() / name).string(); }
+  std::vector<std::string> train(const std::string& name, const std::string& steps) const {
+    return {"sae", "train",   data(), "-o",      out(name), "-k",          "2", "--initial-active",
+            "4",   "--batch", "50",   "--steps", steps,     "--annealing", "5", "--warmup",
+            "3",   "--json"};
+  }
+  json object(const std::vector<std::string>& arguments) const {
+    const Result result = run_program(arguments);
+    EXPECT_EQ(result.code, 0) << result.err;
+    return result.code == 0 ? json::parse(result.out) : json();
+  }
+  void expect_failure(const std::vector<std::string>& arguments, const std::string& words, int code = 1) const {
+    const Result result = run_program(arguments);
+    EXPECT_EQ(result.code, code);
+    EXPECT_NE((result.err + result.out).find(words), std::string::npos) << result.err << result.out;
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(SaeCommand, TrainsGoesOnAndEvaluates) {
+  const json whole = object(train("whole", "20"));
+  EXPECT_EQ(whole.at("config").at("features"), 48);
+  EXPECT_EQ(whole.at("resumed"), 0);
+  EXPECT_GT(whole.at("evaluation").at("explained_variance"), 0.0);
+  object(train("part", "7"));
+  EXPECT_EQ(object(train("part", "20")).at("resumed"), 7);
+  for (const char* file : {"sae_weights.safetensors", "cfg.json", "checkpoint.safetensors"})
+    EXPECT_EQ(read_file(out("part") + "/" + file), read_file(out("whole") + "/" + file)) << file;
+
+  const json evaluation = object({"sae", "eval", out("whole"), data(), "--json"}).at("evaluation");
+  EXPECT_EQ(evaluation.at("rows"), 200);
+  EXPECT_NEAR(evaluation.at("explained_variance"), whole.at("evaluation").at("explained_variance"), 1e-5);
+  EXPECT_LE(evaluation.at("l0"), 2.0);
+}
+
+TEST_F(SaeCommand, WritesThePage) {
+  object(train("sae", "5"));
+  std::string lines;
+  for (size_t i = 0; i < 200; ++i) lines += i == 50 ? "\n" : "text & " + std::to_string(i) + "\n";
+  const std::string shown = folder_.write("lines.txt", lines).string();
+  const json page = object({"sae", "report", out("sae"), data(), "-o", out("page.html"), "--lines", shown, "--json"});
+  EXPECT_EQ(page.at("page"), out("page.html"));
+  EXPECT_NE(read_file(out("page.html")).find("text &amp; 1"), std::string::npos);
+  expect_failure({"sae", "report", out("sae"), data(), "--lines", folder_.write("few.txt", "a\nb\n").string()},
+                 "shows 2 rows");
+}
+
+TEST_F(SaeCommand, ReadsAModelsLayer) {
+  const std::string model = tiny_model("llama").string();
+  const std::string text =
+      folder_.write("text.txt", read_file(golden_directory() / "text.txt").substr(0, 3000)).string();
+  const std::vector<std::string> source = {"--model", model, "--layer", "1", "--text", text, "--window", "32"};
+  const auto with_source = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), source.begin(), source.end());
+    return arguments;
+  };
+  object(with_source({"sae", "train", "-o", out("lm"), "--features", "96", "-k", "4", "--initial-active", "8",
+                      "--batch", "64", "--steps", "10", "--json"}));
+  const json evaluation = object(with_source({"sae", "eval", out("lm"), "--json"}));
+  EXPECT_GT(evaluation.at("downstream").at("tokens"), 100);
+  EXPECT_TRUE(evaluation.at("downstream").contains("recovered"));
+  object(with_source({"sae", "report", out("lm"), "-o", out("lm.html"), "--json"}));
+  EXPECT_NE(read_file(out("lm.html")).find("more likely"), std::string::npos);
+}
+
+TEST_F(SaeCommand, RefusesWhatCannotBe) {
+  object(train("sae", "5"));
+  auto other = train("sae", "5");
+  other.insert(other.end(), {"--dropout", "0.25"});
+  expect_failure(other, "other options");
+  expect_failure({"sae", "train", data(), "-o", out("a"), "--features", "8", "-k", "9"}, "k: 9");
+  expect_failure({"sae", "train", data(), "-o", out("a"), "-k", "2"}, "initial k: 128");
+  expect_failure({"sae", "train", "-o", out("a")}, "give a .npy file");
+  expect_failure({"sae", "train", out("absent.npy"), "-o", out("a")}, "absent.npy");
+  expect_failure({"sae", "eval", out("nowhere"), data()}, "cfg.json");
+  expect_failure({"sae", "train", data()}, "--output", 2);
+  expect_failure({"sae"}, "subcommand", 2);
+}
+
+}  // namespace
+}  // namespace hone::test
