@@ -73,6 +73,9 @@ class NeighbourIndex {
   // As built: lists and effort are set, and recall is what the sample has, where effort was 0.
   const NeighbourOptions& options() const;
 
+  // [n, d] as they are compared, at length 1 if the metric is the cosine; flat only, otherwise empty.
+  ConstMatrixView points() const;
+
   // For queries [Q, d]. Exact if flat: candidates come from a product in fp32 whose rounding error is bounded, their
   // distances are computed anew from differences in fp64, and a query whose candidates the bound cannot tell from the
   // others is compared with every point that way. A query's result depends neither on the other queries nor on the

@@ -14,6 +14,10 @@ std::vector<Neighbour> find_neighbours(const Model& model, const Store& store, R
     return store.nearest(encoder_of(model), embedding(model, text, cancel), so_many);
   };
   if (retrieval == Retrieval::bm25) return by_words(count);
+  if (retrieval == Retrieval::sift) {
+    if (text.empty()) return {};
+    return store.sift(encoder_of(model), embedding(model, text, cancel), count);
+  }
   if (retrieval == Retrieval::vectors) return by_vectors(count);
   constexpr size_t fused_depth = 100;
   const size_t depth = std::max(count, fused_depth);

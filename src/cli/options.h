@@ -40,7 +40,7 @@ auto read_model(const Read& read) {
 // --gradient-budget BYTES, with KiB, MiB, GiB.
 void add_gradient_budget(CLI::App& command, uint64_t& budget);
 
-// --retrieval bm25|vectors|fused.
+// --retrieval bm25|vectors|fused|sift.
 void add_retrieval(CLI::App& command, Retrieval& retrieval);
 // A neighbour's score with the digits that tell neighbours apart.
 std::string score_text(Retrieval retrieval, double score);

@@ -94,7 +94,7 @@ void add_search(CLI::App& program) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   add_retrieval(*command, arguments->retrieval);
-  command->add_option("--model", arguments->model, "The model that the store was built with, for vectors and fused");
+  command->add_option("--model", arguments->model, "The model that the store was built with, for all but bm25");
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->callback([arguments] { run(*arguments); });
 }

@@ -127,6 +127,7 @@ NeighbourIndex::~NeighbourIndex() = default;
 size_t NeighbourIndex::size() const { return impl_->size; }
 size_t NeighbourIndex::dimension() const { return impl_->dimension; }
 const NeighbourOptions& NeighbourIndex::options() const { return impl_->options; }
+ConstMatrixView NeighbourIndex::points() const { return impl_->points; }
 
 NeighbourIndex NeighbourIndex::build(ConstMatrixView points, const NeighbourOptions& options, const Watch& watch) {
   check(points, options);
