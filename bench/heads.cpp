@@ -1,6 +1,6 @@
 // Trains local heads on demand, so that bench/heads.py can interleave them with torch: reads lines
-// "SOLVER DIMENSION CLASSES NEIGHBOURS STEPS RATE QUERIES" and answers each with the seconds it took. Points are drawn as
-// bench/heads.py draws them: the sizes of published cases, features that have no structure.
+// "SOLVER DIMENSION CLASSES NEIGHBOURS STEPS RATE QUERIES" and answers each with the seconds it took. Points are drawn
+// as bench/heads.py draws them: the sizes of published cases, features that have no structure.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -44,7 +44,8 @@ int main() {
   std::string solver;
   size_t dimension = 0, classes = 0, neighbours = 0, queries = 0;
   LocalTraining training;
-  while (std::cin >> solver >> dimension >> classes >> neighbours >> training.steps >> training.learning_rate >> queries) {
+  while (std::cin >> solver >> dimension >> classes >> neighbours >> training.steps >> training.learning_rate >>
+         queries) {
     const Problem problem(dimension, classes, neighbours, queries);
     training.solver = solver == "adam" ? LocalSolver::adam : LocalSolver::lbfgs;
     const auto begun = std::chrono::steady_clock::now();

@@ -1,5 +1,7 @@
-# Compiles through ccache where it is installed and nobody chose another launcher.
+# Compiles through ccache where it is installed and nobody chose another launcher; another checkout of the same files
+# compiles to the same objects.
 find_program(HONE_CCACHE ccache)
 if(HONE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${HONE_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}
+    ${HONE_CCACHE})
 endif()

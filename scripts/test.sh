@@ -21,6 +21,7 @@ run_other_tests() {
   step "goldens made afresh" tests/golden/check.sh
   need_venv tests/peers/requirements.txt --no-deps
   step "tokenizer peers" .venv/bin/python tests/peers/tokenizer_peer.py build/tests/tokenize_lines
+  step "torch's local heads" /usr/bin/python3 tests/peers/mnist_peer.py build/tests/ttt_predictions
   local sanitizer
   for sanitizer in asan tsan; do
     build_preset $sanitizer

@@ -25,6 +25,7 @@ inline std::filesystem::path model_path(const std::string& file) {
 }
 
 inline std::filesystem::path smollm2() { return model_path("SmolLM2-135M-Instruct.Q4_1.gguf"); }
+inline std::filesystem::path minilm() { return model_path("all-MiniLM-L6-v2"); }
 inline std::filesystem::path gemma3() { return model_path("gemma-3-270m-q4_k_m.gguf"); }
 
 }  // namespace hone::test

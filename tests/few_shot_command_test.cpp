@@ -113,6 +113,31 @@ TEST_F(FewShotCommand, PrintsOneObjectForAllQueries) {
   }
 }
 
+// Three queries or more are read by tangents, unless every query's Bayes gap is asked for or blocks depend on queries.
+TEST_F(FewShotCommand, ManyQueriesShareWhatTheyCan) {
+  const Arguments queries = {"--query", "red", "--query", "old wood", "--query", "deep", "--json"};
+  const auto with = [&](Arguments more) {
+    more.insert(more.end(), queries.begin(), queries.end());
+    return object_of(fewshot(csv, more))["answers"];
+  };
+  const json shared = with({}), each = with({"--bayes-gap"});
+  const json by_query = with({"--subspace", "query-aware", "--budget", "1"});
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(shared[i]["hone"]["risk_adapted"].is_null());
+    EXPECT_TRUE(each[i]["hone"]["risk_adapted"].is_number());
+    EXPECT_TRUE(by_query[i]["hone"]["risk_base"].is_number());
+    EXPECT_EQ(shared[i]["label"], each[i]["label"]);
+    for (size_t c = 0; c < 2; ++c) {
+      EXPECT_EQ(shared[i]["classes"][c]["in_context"], each[i]["classes"][c]["in_context"]);
+      EXPECT_NEAR(shared[i]["classes"][c]["probability"].get<double>(),
+                  each[i]["classes"][c]["probability"].get<double>(), 1e-4);
+    }
+  }
+  const Result words = run_program(fewshot(csv, {"--query", "red", "--query", "old wood", "--query", "deep"}));
+  EXPECT_EQ(words.code, 0) << words.err;
+  EXPECT_EQ(words.out.find("nan"), std::string::npos) << words.out;
+}
+
 TEST_F(FewShotCommand, JsonLinesAndCsvAreTheSameExamples) {
   const std::string jsonl =
       write("a.jsonl",

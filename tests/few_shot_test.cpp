@@ -144,6 +144,50 @@ TEST_P(FewShots, SmallUpdatesOfTheWeightsAgreeWithTheLinearisedPrediction) {
   }
 }
 
+// One token, several tokens, numbers; v, o and others; every rule that does not look at the query.
+TEST_P(FewShots, TangentsPredictWhatGradientsDo) {
+  for (const auto* examples : {&single_token, &several_tokens, &numbers})
+    for (const Subspace subspace : {Subspace::all, Subspace::trace, Subspace::last_layer, Subspace::random}) {
+      FewShotOptions options{.layers = 2, .matrices = {MatrixKind::v, MatrixKind::o, MatrixKind::down}};
+      options.subspace = subspace;
+      options.budget = subspace == Subspace::all ? 0 : 2;
+      if (examples == &numbers) options.task = Task::regression;
+      FewShot by_gradient(model, *examples, options);
+      options.query_pass = FewShotOptions::QueryPass::tangent;
+      FewShot by_tangent(model, *examples, options);
+      for (const std::string query : {"blue sea", "", "red", "a hat and the sea at night"}) {
+        const FewShotAnswer a = by_gradient.answer(query), b = by_tangent.answer(query);
+        double largest = 0;
+        for (size_t t = 0; t <= 30; ++t)
+          for (size_t o = 0; o < a.report.outputs; ++o)
+            largest = std::max(largest, std::abs(output_at(a, t, o) - output_at(a, 0, o)));
+        EXPECT_GT(largest, 1e-3);
+        for (size_t o = 0; o < a.report.outputs; ++o) EXPECT_EQ(output_at(a, 0, o), output_at(b, 0, o)) << query;
+        for (size_t t = 0; t <= 30; ++t)
+          for (size_t o = 0; o < a.report.outputs; ++o)
+            EXPECT_NEAR(output_at(a, t, o), output_at(b, t, o), 1e-4 * largest + 1e-5) << query << " " << t;
+        EXPECT_EQ(a.label.empty(), b.label.empty());
+        EXPECT_NEAR(a.value, b.value, 1e-4 * largest + 1e-5);
+        EXPECT_NEAR(a.adapted_value, b.adapted_value, 1e-4 * largest + 1e-5);
+        for (size_t c = 0; c < a.classes.size(); ++c) {
+          EXPECT_EQ(a.classes[c].in_context, b.classes[c].in_context);
+          EXPECT_NEAR(a.classes[c].adapted, b.classes[c].adapted, 1e-4);
+          EXPECT_NEAR(a.classes[c].answer, b.classes[c].answer, 1e-4);
+        }
+        EXPECT_EQ(a.report.weights, b.report.weights);
+        EXPECT_EQ(a.report.filter, b.report.filter);
+        EXPECT_EQ(a.report.decisions[0].posterior.weights, b.report.decisions[0].posterior.weights);
+        EXPECT_EQ(a.report.decisions.size(), b.report.decisions.size());
+        EXPECT_TRUE(std::isnan(b.report.risk_adapted) && b.report.decisions[0].query.empty());
+        for (size_t i = 0; i < a.report.blocks.size(); ++i) {
+          EXPECT_EQ(a.report.blocks[i].chosen, b.report.blocks[i].chosen);
+          EXPECT_EQ(a.report.blocks[i].trace, b.report.blocks[i].trace);
+        }
+      }
+      EXPECT_EQ(by_gradient.update().dense.size(), by_tangent.update().dense.size());
+    }
+}
+
 TEST_P(FewShots, SeveralQueriesAreEachOneAlone) {
   const FewShotOptions options{.layers = 1, .subspace = Subspace::query_aware, .budget = 1};
   FewShot together(model, several_tokens, options);
@@ -241,6 +285,9 @@ TEST_P(FewShots, WhatCannotBeDecidedIsRefused) {
   refuse({}, {}, "there are no examples");
   refuse({{"a", "x"}, {"b", "x"}}, {}, "every example has the label 'x'");
   refuse({{"a", "x"}}, {.labels = {"x", "y", "x"}}, "label 'x' is given twice");
+  refuse({{"a", "x"}}, {}, "every example has the label 'x'");
+  refuse({{"a", "3"}, {"b", "3"}}, {.task = Task::regression}, "every example has the label '3'");
+  refuse({{"a", "x"}, {"b", "y"}}, {.step = 1.5}, "ρ = c/λ_max would be too large");
   refuse({{"a", "z"}}, {.labels = {"x", "y"}}, "label 'z', which is not one of the labels");
   refuse({{"a", "1"}, {"b", "two"}}, {.task = Task::regression}, "'two' is not a number");
   refuse({{"a", "1"}, {"b", "nan"}}, {.task = Task::regression}, "'nan' is not a number");
@@ -252,6 +299,9 @@ TEST_P(FewShots, WhatCannotBeDecidedIsRefused) {
   refuse(single_token, {.blocks = {{{99, MatrixKind::q}, -1}}}, "does not exist");
   refuse(single_token, {.budget = 2}, "needs a rule");
   refuse(single_token, {.subspace = Subspace::trace}, "needs a budget");
+  for (const Subspace subspace : {Subspace::query_aware, Subspace::greedy, Subspace::exact})
+    refuse(single_token, {.subspace = subspace, .budget = 1, .query_pass = FewShotOptions::QueryPass::tangent},
+           "need its gradient");
   refuse(single_token, {.step = 1}, "step c = 1 is not between 0 and 1");
   refuse(single_token, {.step = std::nan("")}, "is not between 0 and 1");
   refuse(single_token, {.floor = 0}, "floor 0 is not between");
@@ -284,6 +334,58 @@ TEST_P(FewShots, NumbersThatAreNotFiniteAreAnError) {
   };
   HONE_EXPECT_ERROR(read_labels(*model, outputs, prompts, &adapter, lower, {&block, 1}, {}, 0, {}),
                     ErrorCode::bad_input, "not finite");
+}
+
+// The same limit cases where queries are read by tangents: no residual, one example, one direction, no query text.
+TEST_P(FewShots, TangentsInLimitCases) {
+  const FewShotOptions options{.labels = {"the", "and"}, .layers = 1, .query_pass = FewShotOptions::QueryPass::tangent};
+  const std::vector<LabelledText> one = {{"red door", "the"}}, equal(4, {"red door", "the"}), empty(2, {"", "and"});
+  for (const auto& examples : {one, equal, empty, single_token}) {
+    FewShot few_shot(model, examples, options);
+    for (const std::string query : {"sea", ""}) {
+      const FewShotAnswer answer = few_shot.answer(query);
+      double sum = 0;
+      for (const ClassProbability& c : answer.classes) {
+        EXPECT_TRUE(c.answer > 0 && c.answer < 1) << c.label << " " << c.answer;
+        EXPECT_LE(std::log2(c.in_context / c.answer), answer.report.bound_bits + 1e-9);
+        sum += c.answer;
+      }
+      EXPECT_NEAR(sum, 1, 1e-9);
+    }
+    HONE_EXPECT_ERROR(few_shot.answer(std::string(4000, 'x')), ErrorCode::bad_input,
+                      "the prompt of examples and query");
+  }
+  FewShot few_shot(model, single_token, options);
+  Watch cancelled;
+  cancelled.cancel.cancel();
+  HONE_EXPECT_ERROR(few_shot.answer("hat", cancelled), ErrorCode::cancelled, "");
+  EXPECT_FALSE(few_shot.answer("hat").label.empty());
+  EXPECT_FALSE(few_shot.update().dense.empty());
+}
+
+// What a kernel of bad gradients, or one that is given from outside, would be.
+TEST(FewShotKernels, ThatAreNoneAreRefused) {
+  const std::vector<double> r = {1, -1, 0.5}, steps = {0, 1};
+  const auto kernel_of = [](std::vector<double> values) {
+    decide::Matrix64 kernel(3, 3);
+    kernel.values = std::move(values);
+    return kernel;
+  };
+  const auto refuse = [&](const decide::Matrix64& kernel, const char* text) {
+    HONE_EXPECT_ERROR(decide::Spectrum{kernel}, ErrorCode::bad_input, text);
+  };
+  const double nan = std::nan(""), infinity = std::numeric_limits<double>::infinity();
+  refuse(kernel_of({1, 0, nan, 0, 1, 0, nan, 0, 1}), "not a finite number; look at the gradients");
+  refuse(kernel_of({infinity, 0, 0, 0, 1, 0, 0, 0, 1}), "not a finite number");
+  refuse(kernel_of({1, 0.5, 0, 0.2, 1, 0, 0, 0, 1}), "not symmetric");
+  refuse(kernel_of({1, 2, 0, 2, 1, 0, 0, 0, 1}), "not positive semidefinite: eigenvalues from -1 to 3");
+  refuse(decide::Matrix64(2, 3), "2 x 3");
+  refuse(decide::Matrix64(), "there are no examples");
+  HONE_EXPECT_ERROR(leave_out_corrections(kernel_of({1, 0, nan, 0, 1, 0, nan, 0, 1}), r, 1, 0.1, steps),
+                    ErrorCode::bad_input, "not a finite number");
+  const decide::Spectrum spectrum(kernel_of({1, 0, 0, 0, 1, 0, 0, 0, 1}));
+  for (const double c : {0.0, 1.0, 3.0, -0.5, nan})
+    HONE_EXPECT_ERROR(decide::step_size(spectrum, c), ErrorCode::bad_input, "is not between 0 and 1");
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, FewShots, testing::Values("llama", "qwen2", "gemma3"),

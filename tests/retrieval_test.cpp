@@ -183,6 +183,63 @@ TEST_F(RetrievalTest, EveryProtocolEvaluatesWithIt) {
     }
 }
 
+TEST_F(RetrievalTest, VectorsOfAnEncoder) {
+  const fs::path bert = tiny_model("bert");
+  const auto encoder = TextEncoder::open(bert, {.pooling = Pooling::mean});
+  EXPECT_EQ(open_encoder(store), nullptr);
+  HONE_EXPECT_ERROR(open_encoder(store, bert), ErrorCode::bad_input, "leave out --encoder");
+  remember_encoder(store, encoder.get(), bert);
+  const auto opened = open_encoder(store);
+  ASSERT_NE(opened, nullptr);
+  EXPECT_EQ(opened->identity(), encoder->identity());
+
+  EXPECT_EQ(store_vectors(*encoder, store), store.chunk_count());
+  EXPECT_EQ(store_vectors(*encoder, store), 0u);
+  const std::vector<Token> text = prose_tokens(*model, 40);
+  const std::string written = model->tokenizer().decode(text);
+  const Matrix vector = encoder->embed(std::span(&written, 1));
+  const auto expected = store.nearest(encoder_of(*encoder), vector.row(0), 5);
+  const auto ids_of = [](const std::vector<Neighbour>& neighbours) {
+    std::vector<int64_t> ids;
+    for (const Neighbour& neighbour : neighbours) ids.push_back(neighbour.chunk_id);
+    return ids;
+  };
+  EXPECT_EQ(ids_of(find_neighbours(*model, store, Retrieval::vectors, text, 5, {}, encoder.get())), ids_of(expected));
+  EXPECT_EQ(ids_of(find_neighbours(*encoder, store, Retrieval::vectors, written, 5)), ids_of(expected));
+  EXPECT_EQ(ids_of(find_neighbours(*encoder, store, Retrieval::bm25, written, 5)),
+            ids_of(store.neighbours(written, 5)));
+  EXPECT_EQ(ids_of(find_neighbours(*encoder, store, Retrieval::fused, written, 5)),
+            ids_of(find_neighbours(*model, store, Retrieval::fused, text, 5, {}, encoder.get())));
+  EXPECT_TRUE(find_neighbours(*encoder, store, Retrieval::vectors, "", 5).empty());
+  HONE_EXPECT_ERROR(find_neighbours(*model, store, Retrieval::vectors, text, 5), ErrorCode::bad_input, "--vectors");
+
+  SessionOptions options = small_options(Retrieval::vectors);
+  options.encoder = encoder;
+  const Report report = Session(model, &store, options).complete(text, {.max_tokens = 1, .stop = {}}).report;
+  ASSERT_EQ(report.neighbours.size(), 4u);
+  EXPECT_EQ(report.neighbours[0].score, expected[0].score);
+}
+
+TEST_F(RetrievalTest, AnEncoderThatMovedOrChanged) {
+  const TemporaryFolder places;
+  const fs::path first = places.path() / "first", second = places.path() / "second";
+  fs::copy(golden_directory() / "models" / "bert", first, fs::copy_options::recursive);
+  const auto encoder = TextEncoder::open(first, {.layer = 2});
+  remember_encoder(store, encoder.get(), first);
+  store_vectors(*encoder, store);
+  fs::rename(first, second);
+  HONE_EXPECT_ERROR(open_encoder(store), ErrorCode::not_found, "--encoder");
+  const auto moved = open_encoder(store, second);
+  EXPECT_EQ(store.chunks_without_vector(encoder_of(*moved)).size(), 0u);
+  places.write("second/1_Pooling/config.json", R"({"pooling_mode_mean_tokens": true})");
+  HONE_EXPECT_ERROR(open_encoder(store, second), ErrorCode::bad_input, "another encoder");
+  HONE_EXPECT_ERROR(open_encoder(store, tiny_model("bert")), ErrorCode::bad_input, "another encoder");
+  store.set_value("encoder", std::as_bytes(std::span("{}", 2)));
+  HONE_EXPECT_ERROR(open_encoder(store), ErrorCode::corrupt, "--encoder");
+  remember_encoder(store, nullptr);
+  EXPECT_EQ(open_encoder(store), nullptr);
+}
+
 class RetrievalProgram : public testing::Test {
  protected:
   const std::string llama = tiny_model("llama").string();
@@ -261,6 +318,39 @@ TEST_F(RetrievalProgram, FromIndexToAnswer) {
   EXPECT_LT(more["vectors_computed"], more["chunks"]);
   fs::remove(folder.path() / "store" / "vectors");
   EXPECT_EQ(index({"--vectors"})["vectors_computed"], more["chunks"]);
+}
+
+TEST_F(RetrievalProgram, TheStoreRemembersItsEncoder) {
+  for (size_t subject = 0; subject < 3; ++subject)
+    folder.write("texts/" + std::to_string(subject), prose(subject, 16, 10 * subject));
+  folder.write("held/out", prose(1, 14, 77));
+  const std::string bert = place("bert"), question = prose(1, 3, 50);
+  fs::copy(golden_directory() / "models" / "bert", bert, fs::copy_options::recursive);
+  EXPECT_EQ(run_program({"index", llama, place("texts"), "-o", place("store"), "--encoder", bert}).code, 2);
+  const json indexed = index({"--vectors", "--encoder", bert});
+  EXPECT_EQ(indexed["vectors_computed"], indexed["chunks"]);
+  EXPECT_EQ(index({"--vectors"})["vectors_computed"], 0) << "with the encoder that it remembers";
+
+  const std::vector<std::string> search = {"search", place("store"), question, "-k", "3", "--retrieval", "vectors"};
+  const json found = object_of(search);
+  EXPECT_EQ(found["neighbours"].size(), 3u);
+  const json answer =
+      object_of({"complete", llama, question, "--store", place("store"), "-n", "2", "--retrieval", "vectors"})["hone"];
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(answer["neighbours"][i]["path"], found["neighbours"][i]["path"]);
+  EXPECT_EQ(object_of({"eval", llama, place("held/out"), "--store", place("store"), "--offset", "4", "--prefix", "40",
+                       "--continuation", "20", "--no-published", "--retrieval", "fused"})["retrieval"],
+            "fused");
+
+  fs::rename(bert, place("elsewhere"));
+  expect_failure(search, "--encoder");
+  std::vector<std::string> moved = search;
+  moved.insert(moved.end(), {"--encoder", place("elsewhere")});
+  EXPECT_EQ(object_of(moved)["neighbours"], found["neighbours"]);
+  moved.back() = tiny_model("bert").string();
+  expect_failure(moved, "another encoder");
+
+  EXPECT_EQ(index({"--vectors", "--encoder", "own"})["vectors_computed"], indexed["chunks"]);
+  expect_failure(search, "--model");
 }
 
 }  // namespace

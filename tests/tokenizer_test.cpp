@@ -177,6 +177,11 @@ TEST(Tokenizer, PublishedSmolLM) {
   expect_published(test::smollm2(), "smollm");
 }
 
+TEST(Tokenizer, PublishedBertBge) {
+  HONE_NEED_FILE(vocabulary_file("bert-bge"));
+  expect_published(vocabulary_file("bert-bge"), "bert-bge");
+}
+
 TEST(Tokenizer, RoundTripBpe) {
   HONE_NEED_FILE(vocabulary_file("gpt-2"));
   const auto tokenizer = Tokenizer::from_gguf(Gguf::open(vocabulary_file("gpt-2")));
@@ -343,7 +348,7 @@ TEST(Tokenizer, DamagedVocabularies) {
   bytes.text("tokenizer.ggml.model", "llama").texts("tokenizer.ggml.tokens", {"a", "<0x00>"});
   expect_error(bytes.integers("tokenizer.ggml.token_type", {1, 6}), ErrorCode::unsupported, "tokenizer.ggml.tokens");
   VocabularyFile model;
-  expect_error(model.text("tokenizer.ggml.model", "bert"), ErrorCode::unsupported, "tokenizer.ggml.model");
+  expect_error(model.text("tokenizer.ggml.model", "t5"), ErrorCode::unsupported, "tokenizer.ggml.model");
 }
 
 // Equal scores: the leftmost pair first. An unused piece never comes out of a text.

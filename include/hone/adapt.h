@@ -11,6 +11,7 @@
 
 #include "hone/base.h"
 #include "hone/decide.h"
+#include "hone/encoder.h"
 #include "hone/model.h"
 #include "hone/store.h"
 
@@ -61,20 +62,34 @@ class Adam {
 
 // --- Finding neighbours ---
 
-// Dense vectors from the model's own hidden states: the residual stream after four fifths of the layers, each token's
-// brought to length 1, the mean over all tokens but the first that is read (BOS where texts start with it).
+// A store's dense vectors come from a TextEncoder of its own, which reads texts, or from the hidden states of the
+// store's model, which reads its own tokens: TextEncoder::of(model) with its defaults.
 Encoder encoder_of(const Model& model);
-// [width], of at most the last config().context tokens; a text of one token stands for itself, one of none for 0. BOS
-// is not included in `tokens`. Throws Error{bad_input} for an id outside the vocabulary, Error{cancelled}.
+Encoder encoder_of(const TextEncoder& encoder);  // under its identity()
+// The model's vector [width] of tokens, BOS not included; a text of no token stands for 0. Throws Error{bad_input} for
+// an id outside the vocabulary, Error{cancelled}.
 std::vector<float> embedding(const Model& model, std::span<const Token> tokens, const CancelToken& cancel = {});
 // Prunes the store's vectors and computes and keeps those of all chunks that have none, a few at a time: what was kept
 // before an error or a kill is not computed again. Returns how many were computed. Throws Error{io, cancelled}.
 size_t store_vectors(const Model& model, Store& store, const Watch& watch = {});
+size_t store_vectors(const TextEncoder& encoder, Store& store, const Watch& watch = {});
+
+// Writes into the store (opened with Store::create) which encoder makes its vectors, the one that is at `path` and was
+// opened with precision fp32; nullptr: the model's own hidden states.
+void remember_encoder(Store& store, const TextEncoder* encoder, const std::filesystem::path& path = {});
+// Opens the encoder that the store remembers, from where it was or from `elsewhere`; nullptr if it remembers none.
+// Throws Error{bad_input} if what is there now has another hash or `elsewhere` is given and the store remembers none,
+// Error{not_found, corrupt, unsupported} as TextEncoder::open does; each says what to do.
+std::shared_ptr<const TextEncoder> open_encoder(const Store& store, const std::filesystem::path& elsewhere = {});
 
 // The `count` chunks most similar to a text, most similar first; ties by id. Retrieval::fused fuses the 100 best of
-// either list (`count` if that is more). Throws what Store::nearest throws.
+// either list (`count` if that is more). Vectors are the encoder's, if there is one, or the model's. Throws what
+// Store::nearest throws.
 std::vector<Neighbour> find_neighbours(const Model& model, const Store& store, Retrieval retrieval,
-                                       std::span<const Token> text, size_t count, const CancelToken& cancel = {});
+                                       std::span<const Token> text, size_t count, const CancelToken& cancel = {},
+                                       const TextEncoder* encoder = nullptr);
+std::vector<Neighbour> find_neighbours(const TextEncoder& encoder, const Store& store, Retrieval retrieval,
+                                       std::string_view text, size_t count, const CancelToken& cancel = {});
 
 // --- Learning from neighbours ---
 
@@ -156,7 +171,8 @@ struct SessionOptions {
   size_t answering_experts = 4;    // beside the base, heaviest first; the others' weight goes to these in proportion
   bool learn_from_answer = false;  // generated tokens move the weights too
   uint64_t gradient_budget = 2ull << 30;
-  Retrieval retrieval = Retrieval::bm25;  // how the neighbours are found
+  Retrieval retrieval = Retrieval::bm25;                 // how the neighbours are found
+  std::shared_ptr<const TextEncoder> encoder = nullptr;  // who made the store's vectors; nullptr: the model itself
 };
 
 struct SamplingOptions {

@@ -90,6 +90,18 @@ struct FewShotOptions {
     fixed,     // fixed_steps
   };
 
+  // How a query's linearised prediction is computed.
+  enum class QueryPass {
+    // By its gradient, a pass forward and back over the whole prompt: its kernel row on every block, hence Bayes gap,
+    // scores and certificates of this query.
+    gradient,
+    // By the derivative of its outputs along the update, for all T together, forward: the first query reads the
+    // examples so, a further one its own tokens only, whatever the number of outputs. The same predictions to 1e-4 of
+    // the largest correction; no Bayes gap, no scores by query. Only where blocks are chosen without the query: all,
+    // trace, last_layer, random.
+    tangent,
+  };
+
   Task task = Task::classification;
   std::vector<std::string> labels = {};  // all there are; empty: the examples' own, in the order in which they appear
   // Names {input} and {label} once each, in that order. Every example is written so, one after the other, and the query
@@ -110,6 +122,7 @@ struct FewShotOptions {
   double floor = 0.05;                  // ε: every answer keeps ε × the in-context probability
   double delta = 0.05;                  // the certificate's
 
+  QueryPass query_pass = QueryPass::gradient;
   bool exact_update = false;     // answer with the updated weights instead of the linearised prediction
   bool descent = false;          // also run gradient descent itself on the same blocks, for the mean of trusted steps
   uint64_t seed = 0;             // of Subspace::random
@@ -120,7 +133,7 @@ struct FewShotOptions {
 struct BlockChoice {
   BlockId id;
   double trace = 0;        // tr(K^(b) (K + s²I)^{-1})
-  double query_aware = 0;  // k_x^(b)ᵀ (K + s²I)^{-1} k_x^(b)
+  double query_aware = 0;  // k_x^(b)ᵀ (K + s²I)^{-1} k_x^(b); NaN with QueryPass::tangent
   bool chosen = false;
 };
 
@@ -133,10 +146,14 @@ struct FewShotReport {
   std::vector<double> residuals;    // r [m], an example's outputs side by side
   std::vector<double> eigenvalues;  // of the chosen blocks' kernel [m]
   std::vector<BlockChoice> blocks;
-  std::vector<decide::StepDecision> decisions;  // one an output; they share posterior, signal and certificates
-  double risk_adapted = 0;                      // Bayes gap of the filter in use, summed over outputs
+  // One an output; they share posterior, signal and certificates. With QueryPass::tangent `query` is empty, corrections
+  // and gaps are NaN.
+  std::vector<decide::StepDecision> decisions;
+  double risk_adapted = 0;  // Bayes gap of the filter in use, summed over outputs; NaN with QueryPass::tangent
   double risk_base = 0;
-  bool adapt = false;                        // risk_adapted < risk_base and some T > 0 has weight
+  // risk_adapted < risk_base and some T > 0 has weight; with QueryPass::tangent, whether the residuals show a signal
+  // and some T > 0 has weight.
+  bool adapt = false;
   double steps = 0;                          // mean T of the step counts trusted
   std::vector<double> trusted;               // ν(T) [|T|], as FewShotOptions::Steps says
   std::vector<double> filter;                // Σ ν(T) q_T at the eigenvalues [m]
@@ -168,7 +185,8 @@ struct FewShotAnswer {
 
 // A prompt of labelled examples, ready for queries. Construction does what all queries share: leave-one-out passes, one
 // gradient an output and block, Grams, spectrum, evidence, the examples' own residual stream below the adapted layers.
-// A query then costs its own tokens below the adapted layers, and the prompt in them, forward and back.
+// A query then costs its own tokens below the adapted layers, and the prompt in them, forward and back; with
+// QueryPass::tangent, its own tokens alone.
 //
 // Outputs. log p(label c) = Σ over its tokens of log p(token | prompt, tokens before), what all labels share at their
 // beginning left out; where one label is the beginning of another, each is read with the template's text behind it.

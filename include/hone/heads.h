@@ -129,11 +129,11 @@ CrossFit cross_fit(ConstMatrixView x, std::span<const int> y, size_t classes, in
                    uint64_t seed = 0, const Watch& watch = {});
 
 struct CheckpointPrior {
-  std::vector<double> weights;   // prior_j, sums to 1
-  double trust = 0;              // how much a neighbour's left-out log-loss counts
-  double floor = 0;              // in (0, 1]
-  std::vector<double> log_loss;  // mean over the pseudo-queries of −log p_j, in nats
-  double mixture_log_loss = 0;   // the same of the mixture
+  std::vector<double> weights = {};   // prior_j, sums to 1
+  double trust = 0;                   // how much a neighbour's left-out log-loss counts
+  double floor = 0;                   // in (0, 1]
+  std::vector<double> log_loss = {};  // mean over the pseudo-queries of −log p_j, in nats
+  double mixture_log_loss = 0;        // the same of the mixture
   size_t pseudo_queries = 0;
 
   // log2(1/floor): bits that an answer's log-loss can exceed the base's by, at most.

@@ -203,6 +203,29 @@ class WeightGradientSink : public GradientSink {
   std::map<MatrixId, Matrix> gradients_;
 };
 
+// Rows with their derivatives along R directions of the weights.
+struct Tangents {
+  Matrix value;        // [P, D]
+  Matrix derivatives;  // [R · P, D]: row r·P + p is row p along direction r. Empty: all 0
+};
+
+// Keys and values of one text that several continue, for layers [first, last), with their derivatives. Moves.
+class TangentPrefix {
+ public:
+  size_t length() const { return length_; }  // tokens
+
+ private:
+  friend class Model;
+  struct Layer {
+    Matrix keys, values;      // [length, K · head_dim], keys rotated
+    Matrix d_keys, d_values;  // [R · length, K · head_dim]
+  };
+  std::vector<Layer> layers_;
+  int first_layer_ = 0;
+  size_t length_ = 0;
+  size_t directions_ = 0;
+};
+
 struct ModelOptions {
   Precision precision = Precision::fp32;
 };
@@ -243,6 +266,16 @@ class Model {
                  const CancelToken& cancel = {}) const;
   // All layers: forward(batch, 0, L, embed(batch)).
   Matrix forward(std::span<const Sequence> batch) const;
+
+  // Forward mode: forward(batch, first, last, x), every sequence behind the text of `prefix` (nullptr: none), and its
+  // derivatives along the directions ΔW_r = directions[r].dense at the base weights. Values are those of forward() to
+  // the last bit; derivatives are fp32 always. `keep` is given what a batch of one sequence leaves for texts that
+  // continue it: nothing of the prefix itself, so without one. No caches and no adapters in the batch. Throws
+  // Error{bad_input} for a batch, prefix or directions that do not fit, a text beyond config().context;
+  // Error{cancelled}.
+  Tangents forward_tangents(std::span<const Sequence> batch, int first, int last, Tangents x,
+                            std::span<const Adapter> directions, const TangentPrefix* prefix, TangentPrefix* keep,
+                            const CancelToken& cancel = {}) const;
 
   // Logits [R, V] of rows of the last layer's output [R, D].
   Matrix logits(ConstMatrixView hidden) const;

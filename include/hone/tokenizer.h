@@ -18,7 +18,8 @@ using Token = int32_t;
 class Tokenizer {
  public:
   // Reads `tokenizer.ggml.*`. Supported: model "gpt2" (byte-level BPE) with the pre-tokenisers smollm, gpt-2, llama-bpe
-  // and qwen2, and model "llama" (SentencePiece-style merges by score, with byte fallback).
+  // and qwen2, model "llama" (SentencePiece-style merges by score, with byte fallback), and model "bert" (WordPiece in
+  // lower case without accents, where decode(encode(text)) is not text).
   // Throws Error{corrupt, unsupported} naming the file and the field.
   static std::unique_ptr<const Tokenizer> from_gguf(const Gguf& file);
   virtual ~Tokenizer() = default;

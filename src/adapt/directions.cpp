@@ -78,6 +78,7 @@ std::vector<StoredRow> rows_of(const Model& model, const Store& store, const Cor
     watch.report("gradients", i, neighbours.size());
     const std::string key = row_key(model, neighbours[i], statistics.first_layer);
     if (auto row = store.find_row(key); row && is_gradient_row(row->bytes(), statistics)) {
+      row->drop_pages();  // looking at the headers mapped all of them
       rows.push_back(std::move(*row));
       continue;
     }

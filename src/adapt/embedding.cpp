@@ -1,64 +1,67 @@
-// Dense vectors of texts from a model's own hidden states.
+// Dense vectors of a store's texts, from an encoder of its own or from the model's hidden states.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
-#include "adapt/gradients.h"
+#include "hone/adapt.h"
 
 namespace hone {
 namespace {
 
 constexpr size_t chunks_a_commit = 32;
 
-// Layers that a text runs through.
-int layers_read(const Model& model) { return std::max(1, model.config().layers * 4 / 5); }
+// Lives no longer than the model.
+std::shared_ptr<const TextEncoder> own_encoder(const Model& model) {
+  return TextEncoder::of(std::shared_ptr<const Model>(std::shared_ptr<void>(), &model));
+}
 
-// Adds vector / ‖vector‖.
-void add_direction(std::span<const float> vector, std::span<double> sum) {
-  double square = 0;
-  for (const float value : vector) square += static_cast<double>(value) * value;
-  const double factor = square > 0 ? 1 / std::sqrt(square) : 0;
-  for (size_t d = 0; d < vector.size(); ++d) sum[d] += factor * vector[d];
+// vectors_of(ids, watch) gives the vectors [ids, dimension] of some chunks.
+template <class VectorsOf>
+size_t fill(const Encoder& encoder, Store& store, const Watch& watch, const VectorsOf& vectors_of) {
+  store.prune_vectors(encoder);
+  const std::vector<int64_t> ids = store.chunks_without_vector(encoder);
+  for (size_t begin = 0; begin < ids.size(); begin += chunks_a_commit) {
+    const std::span<const int64_t> some = std::span(ids).subspan(begin, std::min(chunks_a_commit, ids.size() - begin));
+    const auto progress = [&](const Progress& of_some) {
+      if (of_some.done < some.size()) watch.report("vectors", begin + of_some.done, ids.size());
+    };
+    store.keep_vectors(encoder, some, vectors_of(some, Watch{.progress = progress, .cancel = watch.cancel}));
+  }
+  return ids.size();
 }
 
 }  // namespace
 
 Encoder encoder_of(const Model& model) {
-  return {fmt::format("{} L{} mean", model.name(), layers_read(model)), static_cast<size_t>(model.config().width)};
+  const auto own = own_encoder(model);
+  return {own->name(), own->dimension()};
 }
 
+Encoder encoder_of(const TextEncoder& encoder) { return {encoder.identity(), encoder.dimension()}; }
+
 std::vector<float> embedding(const Model& model, std::span<const Token> tokens, const CancelToken& cancel) {
-  if (tokens.empty()) return std::vector<float>(static_cast<size_t>(model.config().width));
-  const size_t bos = with_bos(model, {}).size();
-  const size_t room = static_cast<size_t>(model.config().context) - bos;
-  const std::vector<Token> read = with_bos(model, tokens.last(std::min(room, tokens.size())));
-  const Sequence sequence{.tokens = read};
-  const std::span<const Sequence> batch(&sequence, 1);
-  const Matrix states = model.forward(batch, 0, layers_read(model), model.embed(batch), nullptr, cancel);
-  std::vector<double> sum(states.cols());
-  const size_t first = states.rows() > 1 ? 1 : 0;
-  for (size_t t = first; t < states.rows(); ++t) add_direction(states.row(t), sum);
-  std::vector<float> mean(sum.size());
-  for (size_t d = 0; d < mean.size(); ++d)
-    mean[d] = static_cast<float>(sum[d] / static_cast<double>(states.rows() - first));
-  return mean;
+  const auto own = own_encoder(model);
+  if (tokens.empty()) return std::vector<float>(own->dimension());
+  const std::vector<Token> read = own->frame(tokens);
+  const Matrix row = own->embed(std::span(&read, 1), {}, Watch{.progress = {}, .cancel = cancel});
+  return {row.data(), row.data() + row.cols()};
 }
 
 size_t store_vectors(const Model& model, Store& store, const Watch& watch) {
-  const Encoder encoder = encoder_of(model);
-  store.prune_vectors(encoder);
-  const std::vector<int64_t> ids = store.chunks_without_vector(encoder);
-  for (size_t begin = 0; begin < ids.size(); begin += chunks_a_commit) {
-    const std::span<const int64_t> some = std::span(ids).subspan(begin, std::min(chunks_a_commit, ids.size() - begin));
-    Matrix vectors = Matrix::uninitialized(some.size(), encoder.dimension);
-    for (size_t i = 0; i < some.size(); ++i) {
-      watch.report("vectors", begin + i, ids.size());
-      std::ranges::copy(embedding(model, store.chunk(some[i]).tokens, watch.cancel), vectors.row(i).begin());
-    }
-    store.keep_vectors(encoder, some, vectors);
-  }
-  return ids.size();
+  const auto own = own_encoder(model);
+  return fill(encoder_of(model), store, watch, [&](std::span<const int64_t> ids, const Watch& counting) {
+    std::vector<std::vector<Token>> texts;
+    for (const int64_t id : ids) texts.push_back(own->frame(store.chunk(id).tokens));
+    return own->embed(texts, {.batch = 1}, counting);
+  });
+}
+
+size_t store_vectors(const TextEncoder& encoder, Store& store, const Watch& watch) {
+  return fill(encoder_of(encoder), store, watch, [&](std::span<const int64_t> ids, const Watch& counting) {
+    std::vector<std::string> texts;
+    for (const int64_t id : ids) texts.push_back(store.chunk(id).text);
+    return encoder.embed(texts, {}, counting);
+  });
 }
 
 }  // namespace hone

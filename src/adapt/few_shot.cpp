@@ -28,6 +28,11 @@ void check_options(const FewShotOptions& options) {
         fmt::format("step c = {} is not between 0 and 1: ρ = c/λ_max would be too large for gradient descent to "
                     "converge",
                     options.step));
+  using Subspace = FewShotOptions::Subspace;
+  const bool by_query = options.subspace == Subspace::query_aware || options.subspace == Subspace::greedy ||
+                        options.subspace == Subspace::exact;
+  if (by_query && options.query_pass == FewShotOptions::QueryPass::tangent)
+    throw Error(ErrorCode::bad_input, "blocks chosen by the query need its gradient, not tangents");
   if ((options.budget > 0) == (options.subspace == FewShotOptions::Subspace::all))
     throw Error(ErrorCode::bad_input, options.budget > 0
                                           ? "a budget of blocks needs a rule that chooses them; all blocks have none"

@@ -22,14 +22,6 @@ std::vector<double> point_mass(size_t size, size_t at) {
   return mass;
 }
 
-// The filter Σ_T ν(T) q_T at the eigenvalues.
-std::vector<double> trusted_filter(const StepsOfBlocks& s, const std::vector<double>& steps) {
-  decide::StepPosterior mixture;
-  mixture.steps = steps;
-  mixture.weights = s.trusted;
-  return decide::mixture_filter(s.spectrum, s.rho, mixture);
-}
-
 // A query's kernel rows: per block and output [blocks·outputs, m].
 std::vector<Matrix> query_rows(const std::vector<Matrix>& examples, const std::vector<Matrix>& query) {
   std::vector<Matrix> rows;
@@ -64,6 +56,13 @@ std::vector<double> decisive_direction(const LabelOutputs& outputs, std::span<co
 }
 
 }  // namespace
+
+std::vector<double> trusted_filter(const StepsOfBlocks& s, const std::vector<double>& steps) {
+  decide::StepPosterior mixture;
+  mixture.steps = steps;
+  mixture.weights = s.trusted;
+  return decide::mixture_filter(s.spectrum, s.rho, mixture);
+}
 
 const StepsOfBlocks& FewShot::Impl::steps_of(std::vector<size_t> chosen) {
   if (latest && latest->blocks == chosen) return *latest;
@@ -107,26 +106,19 @@ const StepsOfBlocks& FewShot::Impl::steps_of(std::vector<size_t> chosen) {
   return latest.emplace(std::move(s));
 }
 
-FewShotAnswer FewShot::Impl::answer(std::string_view query, const Watch& watch) {
-  FewShotAnswer result;
-  FewShotReport& report = result.report;
+QueryReading FewShot::Impl::read_with_gradients(const std::vector<Token>& prompt, FewShotReport& report,
+                                                const Watch& watch) {
   const size_t each = outputs->outputs(), m = rows();
-  std::vector<Token> prompt =
-      leave_one_out_prompts(start, examples, prompt_template.input(model->tokenizer(), query)).front();
-  prompt.insert(prompt.end(), common.begin(), common.end());
-  check_length(prompt, "the prompt of examples and query");
-  const std::span<const std::vector<Token>> prompts_of_query(&prompt, 1);
-  const LowerLayers read_lower = [&](std::span<const Sequence> batch) { return lower->read(batch, watch.cancel); };
-
-  LabelReadings base;
+  QueryReading reading;
   std::vector<Matrix> rows_of_query, own;
   {
     const Stopwatch watching(report.seconds, "query");
+    const LowerLayers read_lower = [&](std::span<const Sequence> batch) { return lower->read(batch, watch.cancel); };
     for (const Matrix& of_block : gradients) own.push_back(Matrix::uninitialized(each, of_block.cols()));
-    base = read_labels(*model, *outputs, prompts_of_query, nullptr, read_lower, blocks, own, 0, watch.cancel);
+    reading.base = read_labels(*model, *outputs, {&prompt, 1}, nullptr, read_lower, blocks, own, 0, watch.cancel);
     rows_of_query = query_rows(gradients, own);
   }
-  const std::vector<double> direction = decisive_direction(*outputs, base.log_p.row(0));
+  const std::vector<double> direction = decisive_direction(*outputs, reading.base.log_p.row(0));
   std::vector<size_t> chosen;
   {
     const Stopwatch watching(report.seconds, "blocks");
@@ -140,47 +132,66 @@ FewShotAnswer FewShot::Impl::answer(std::string_view query, const Watch& watch) 
     for (size_t b = 0; b < blocks.size(); ++b)
       if (report.blocks[b].chosen) chosen.push_back(b);
   }
-  std::vector<double> linearised(each);
-  {
-    const Stopwatch watching(report.seconds, "decide");
-    const StepsOfBlocks& s = steps_of(chosen);
-    const std::vector<double> filter = trusted_filter(s, steps);
-    report.outputs_along_steps.assign(steps.size(), std::vector<double>(each));
-    for (size_t o = 0; o < each; ++o) {
-      std::vector<double> k(m);
-      for (const size_t b : chosen)
-        for (size_t i = 0; i < m; ++i) k[i] += static_cast<double>(rows_of_query[b].row(o)[i]);
-      const decide::StepDecision& decision =
-          report.decisions.emplace_back(decide::decide_steps(s.spectrum, residuals, k, step_options()));
-      const decide::BayesGap gap = decide::bayes_gap(s.spectrum, decision.query, decision.signal, filter);
-      report.risk_adapted += gap.adapted;
-      report.risk_base += gap.base;
-      linearised[o] = base.outputs(0, o) + decide::correction(filter, decision.query, decision.residuals);
-      for (size_t t = 0; t < steps.size(); ++t)
-        report.outputs_along_steps[t][o] =
-            base.outputs(0, o) +
-            decide::correction(decide::descent_filter(s.spectrum, s.rho, steps[t]), decision.query, decision.residuals);
-    }
-    report.trusted = s.trusted;
-    report.filter = filter;
-    report.leave_one_out_losses = s.losses;
-    report.weights = s.weights;
-    report.eigenvalues.assign(s.spectrum.eigenvalues().begin(), s.spectrum.eigenvalues().end());
-    report.steps = s.mean_steps;
+  const Stopwatch watching(report.seconds, "decide");
+  const StepsOfBlocks& s = steps_of(chosen);
+  const std::vector<double> filter = trusted_filter(s, steps);
+  report.outputs_along_steps.assign(steps.size(), std::vector<double>(each));
+  for (size_t o = 0; o < each; ++o) {
+    std::vector<double> k(m);
+    for (const size_t b : chosen)
+      for (size_t i = 0; i < m; ++i) k[i] += static_cast<double>(rows_of_query[b].row(o)[i]);
+    const decide::StepDecision& decision =
+        report.decisions.emplace_back(decide::decide_steps(s.spectrum, residuals, k, step_options()));
+    const decide::BayesGap gap = decide::bayes_gap(s.spectrum, decision.query, decision.signal, filter);
+    report.risk_adapted += gap.adapted;
+    report.risk_base += gap.base;
+    reading.linearised.push_back(reading.base.outputs(0, o) +
+                                 decide::correction(filter, decision.query, decision.residuals));
+    for (size_t t = 0; t < steps.size(); ++t)
+      report.outputs_along_steps[t][o] =
+          reading.base.outputs(0, o) +
+          decide::correction(decide::descent_filter(s.spectrum, s.rho, steps[t]), decision.query, decision.residuals);
   }
+  return reading;
+}
+
+FewShotAnswer FewShot::Impl::answer(std::string_view query, const Watch& watch) {
+  FewShotAnswer result;
+  FewShotReport& report = result.report;
+  const size_t each = outputs->outputs(), m = rows();
+  std::vector<Token> prompt =
+      leave_one_out_prompts(start, examples, prompt_template.input(model->tokenizer(), query)).front();
+  prompt.insert(prompt.end(), common.begin(), common.end());
+  check_length(prompt, "the prompt of examples and query");
+  const bool by_tangents = options.query_pass == FewShotOptions::QueryPass::tangent;
+  const auto [base, linearised] =
+      by_tangents ? read_with_tangents(prompt, report, watch) : read_with_gradients(prompt, report, watch);
+  std::vector<size_t> chosen;
+  for (size_t b = 0; b < blocks.size(); ++b)
+    if (report.blocks[b].chosen) chosen.push_back(b);
+  const StepsOfBlocks& s = steps_of(chosen);
+  report.trusted = s.trusted;
+  report.filter = trusted_filter(s, steps);
+  report.leave_one_out_losses = s.losses;
+  report.weights = s.weights;
+  report.eigenvalues.assign(s.spectrum.eigenvalues().begin(), s.spectrum.eigenvalues().end());
+  report.steps = s.mean_steps;
   report.examples = label_of.size();
   report.outputs = each;
   report.target_scale = scale;
   report.residuals = residuals;
-  report.adapt = report.risk_adapted < report.risk_base && report.trusted[0] < 1;
+  const bool worth =
+      by_tangents ? report.decisions.front().signal.signal_variance > 0 : report.risk_adapted < report.risk_base;
+  report.adapt = worth && report.trusted[0] < 1;
   report.bound_bits = -std::log2(options.floor);
   report.base_hash = model->base_hash();
 
   std::vector<double> adapted = linearised;
   if (options.exact_update || options.descent) report.linearised = linearised;
   const auto outputs_with = [&](const Adapter& adapter) {
+    const LowerLayers read_lower = [&](std::span<const Sequence> batch) { return lower->read(batch, watch.cancel); };
     const LabelReadings found =
-        read_labels(*model, *outputs, prompts_of_query, &adapter, read_lower, blocks, {}, 0, watch.cancel);
+        read_labels(*model, *outputs, {&prompt, 1}, &adapter, read_lower, blocks, {}, 0, watch.cancel);
     return std::vector<double>(found.outputs.values);
   };
   if (options.exact_update) {

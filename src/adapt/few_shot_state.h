@@ -6,6 +6,7 @@
 #include "adapt/few_shot_prompt.h"
 #include "adapt/label_outputs.h"
 #include "adapt/prefix_reader.h"
+#include "adapt/step_directions.h"
 #include "hone/fewshot.h"
 
 namespace hone {
@@ -20,6 +21,20 @@ struct StepsOfBlocks {
   double mean_steps = 0;                         // of the trusted
 };
 
+// What further queries need of the examples where blocks do not depend on the query.
+struct TangentState {
+  std::vector<BlockChoice> blocks;
+  StepDirections directions;
+  decide::StepDecision decision;  // without a query
+  TangentReader reader;           // of start and examples, their last token left out: a query has at least one
+};
+
+// A query as it is read: what the model says, and what the steps make of it.
+struct QueryReading {
+  LabelReadings base;
+  std::vector<double> linearised;  // of the filter in use [outputs]
+};
+
 struct FewShot::Impl {
   Impl(std::shared_ptr<const Model> shared_model, std::span<const LabelledText> examples, FewShotOptions wanted,
        const Watch& watch);
@@ -29,6 +44,10 @@ struct FewShot::Impl {
   // −log2 of what every T's leave-one-out prediction says about example i's label, and its logarithm [|T|, n].
   decide::Matrix64 label_log_p(const decide::Matrix64& corrections) const;
   const StepsOfBlocks& steps_of(std::vector<size_t> chosen);
+  // Both fill what the report says of blocks, steps, outputs along T and Bayes gap.
+  QueryReading read_with_gradients(const std::vector<Token>& prompt, FewShotReport& report, const Watch& watch);
+  QueryReading read_with_tangents(const std::vector<Token>& prompt, FewShotReport& report, const Watch& watch);
+  TangentState tangent_state(std::span<const Token> prefix, const Watch& watch);
   FewShotAnswer answer(std::string_view query, const Watch& watch);
 
   std::shared_ptr<const Model> model;
@@ -55,6 +74,7 @@ struct FewShot::Impl {
   decide::Signal signal;            // of all blocks
   std::optional<PrefixReader> lower;
   std::optional<StepsOfBlocks> latest;
+  std::optional<TangentState> tangent;
   StageSeconds seconds;
 
  private:
@@ -65,6 +85,9 @@ struct FewShot::Impl {
   Adapter update() const;
   friend class FewShot;
 };
+
+// The filter Σ_T ν(T) q_T at the eigenvalues.
+std::vector<double> trusted_filter(const StepsOfBlocks& s, const std::vector<double>& steps);
 
 // T steps of gradient descent itself on ½ Σ (target − f(prompt))², θ ← θ + ρ Σ_i r_i(θ) ∇f_i(θ) on the blocks `chosen`
 // of `blocks`, from the base: T passes over the leave-one-out prompts. Returns ΔW. Throws Error{cancelled}.

@@ -198,4 +198,38 @@ LabelReadings read_labels(const Model& model, const LabelOutputs& labels, std::s
   return readings;
 }
 
+LabelTangents read_label_tangents(const Model& model, const LabelOutputs& labels, std::span<const Token> tail,
+                                  const TangentReader& reader, const CancelToken& cancel) {
+  const std::vector<Token> prompt(tail.begin(), tail.end());
+  const std::span<const std::vector<Token>> prompts(&prompt, 1);
+  const Pass pass = pass_over(labels, prompts, nullptr, true);
+  const BatchRows rows(pass.batch);
+  const Tangents hidden = reader.read(pass.batch, cancel);
+  Matrix d_hidden(rows.activation.size(), hidden.value.cols());
+  LabelTangents result;
+  result.readings.log_p = read_off(model, labels, pass, rows, prompts, hidden.value, &d_hidden);
+  result.readings.outputs = decide::Matrix64(1, labels.outputs());
+  result.readings.outputs.values = labels.values(result.readings.log_p.row(0));
+
+  // Of what each sequence reads: an output, or a label's log-probability.
+  decide::Matrix64 along(pass.batch.size(), reader.directions());
+  for (size_t s = 0; s < along.rows; ++s)
+    for (size_t q = rows.gradient_start[s] + prompt.size() - 1; q < rows.gradient_start[s + 1]; ++q)
+      for (size_t r = 0; r < along.cols; ++r) {
+        const std::span<const float> moved = hidden.derivatives.row(r * hidden.value.rows() + rows.activation[q]);
+        for (size_t i = 0; i < moved.size(); ++i)
+          along(s, r) += static_cast<double>(d_hidden.row(q)[i]) * static_cast<double>(moved[i]);
+      }
+  if (labels.one_position()) {
+    result.derivatives = std::move(along);
+    return result;
+  }
+  const decide::Matrix64 jacobian = labels.jacobian(result.readings.log_p.row(0));
+  result.derivatives = decide::Matrix64(labels.outputs(), along.cols);
+  for (size_t o = 0; o < jacobian.rows; ++o)
+    for (size_t c = 0; c < jacobian.cols; ++c)
+      for (size_t r = 0; r < along.cols; ++r) result.derivatives(o, r) += jacobian(o, c) * along(c, r);
+  return result;
+}
+
 }  // namespace hone

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "adapt/block_gradients.h"
+#include "adapt/tangent_reader.h"
 #include "hone/fewshot.h"
 
 namespace hone {
@@ -49,5 +50,15 @@ using LowerLayers = std::function<Matrix(std::span<const Sequence>)>;
 LabelReadings read_labels(const Model& model, const LabelOutputs& labels, std::span<const std::vector<Token>> prompts,
                           const Adapter* adapter, const LowerLayers& lower, std::span<const BlockId> blocks,
                           std::span<Matrix> gradients, size_t first_row, const CancelToken& cancel);
+
+// The same of one prompt, the reader's prefix and then `tail`, at least one token, with the derivatives of its outputs
+// along the reader's directions [outputs, R] in place of gradients. Every label is read once, whatever their number of
+// outputs. The same errors.
+struct LabelTangents {
+  LabelReadings readings;
+  decide::Matrix64 derivatives;
+};
+LabelTangents read_label_tangents(const Model& model, const LabelOutputs& labels, std::span<const Token> tail,
+                                  const TangentReader& reader, const CancelToken& cancel);
 
 }  // namespace hone

@@ -11,7 +11,8 @@ void Teacher::find_neighbours(std::span<const Token> text, size_t wanted,
                               Lesson& lesson, const CancelToken& cancel) const {
   if (!store || wanted == 0) return;
   const size_t candidates = admits ? wanted + 190 : wanted;
-  for (const Neighbour& neighbour : hone::find_neighbours(model, *store, options.retrieval, text, candidates, cancel)) {
+  for (const Neighbour& neighbour :
+       hone::find_neighbours(model, *store, options.retrieval, text, candidates, cancel, options.encoder.get())) {
     if (lesson.neighbours.size() == wanted) break;
     Chunk chunk = store->chunk(neighbour.chunk_id);
     if (admits && !admits(chunk)) continue;

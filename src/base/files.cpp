@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -126,10 +127,15 @@ std::string read_file(const std::filesystem::path& path) {
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view contents) {
+  write_file_atomically(path, std::span(&contents, 1));
+}
+
+void write_file_atomically(const std::filesystem::path& path, std::span<const std::string_view> parts) {
   std::string temporary = path.string() + ".XXXXXX";
   const Descriptor fd(::mkostemp(temporary.data(), O_CLOEXEC));
   if (fd < 0) fail(path, "write beside");
-  if (!write_all(fd, contents) || ::fchmod(fd, 0644) != 0 || ::fsync(fd) != 0 ||
+  const auto write = [&](std::string_view part) { return write_all(fd, part); };
+  if (!std::ranges::all_of(parts, write) || ::fchmod(fd, 0644) != 0 || ::fsync(fd) != 0 ||
       ::rename(temporary.c_str(), path.c_str()) != 0) {
     const int reason = errno;
     ::unlink(temporary.c_str());

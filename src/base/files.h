@@ -39,6 +39,8 @@ std::string read_file(const std::filesystem::path& path);
 // Writes beside `path`, flushes to disk, renames: afterwards the old file or the new one is there, never half of one.
 // Throws Error{io} naming the path (full disk, permissions); the old file is then untouched.
 void write_file_atomically(const std::filesystem::path& path, std::string_view contents);
+// The parts one after the other.
+void write_file_atomically(const std::filesystem::path& path, std::span<const std::string_view> parts);
 
 // Cuts the file at `offset`, writes `contents` there and flushes to disk. Throws Error{not_found, io} naming the path;
 // what stood before `offset` is then untouched.

@@ -5,8 +5,8 @@
 #include <atomic>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "hone/base.h"
@@ -15,18 +15,7 @@ namespace hone {
 
 #if defined(__SANITIZE_THREAD__)
 // The thread sanitizer does not see libgomp's barriers: its builds use threads that it does see.
-template <class Loop>
-void run_on_threads(const Loop& loop, size_t count) {
-  thread_local bool inside = false;
-  if (inside || count < 2) return loop();
-  std::vector<std::thread> workers;
-  for (int t = 0; t < threads(); ++t)
-    workers.emplace_back([&] {
-      inside = true;
-      loop();
-    });
-  for (std::thread& worker : workers) worker.join();
-}
+void run_on_threads(const std::function<void()>& loop, size_t count);
 #else
 template <class Loop>
 void run_on_threads(const Loop& loop, size_t count) {

@@ -6,6 +6,7 @@
 namespace hone::cli {
 
 void add_complete(CLI::App& program);
+void add_embed(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_explain(CLI::App& program);
 void add_fewshot(CLI::App& program);

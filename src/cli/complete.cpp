@@ -14,7 +14,7 @@ namespace {
 
 struct Arguments {
   ModelArguments model;
-  std::filesystem::path store;
+  std::filesystem::path store, encoder;
   std::string prompt;
   std::string chat_template;
   bool chat = false;
@@ -95,7 +95,9 @@ void run(const Arguments& arguments) {
     fmt::print("{}", text);
     flush_standard_output();
   };
-  Session session(model, store ? &*store : nullptr, arguments.session);
+  SessionOptions session_options = arguments.session;
+  if (store) session_options.encoder = encoder_for(*store, session_options.retrieval, arguments.encoder);
+  Session session(model, store ? &*store : nullptr, session_options);
   const Completion adapted = session.complete(prompt, arguments.sampling, watch, stream);
   nlohmann::json object = completion_json(adapted);
   if (!arguments.json) {
@@ -132,7 +134,7 @@ void add_complete(CLI::App& program) {
   command->add_option("--top-p", sampling.top_p, "Only the likeliest tokens of this mass")->capture_default_str();
   command->add_option("--seed", sampling.seed, "Of the sampling")->capture_default_str();
   command->add_option("--stop", sampling.stop, "End the answer before this text (repeatable)")->allow_extra_args(false);
-  add_session_options(*command, arguments->session);
+  add_session_options(*command, arguments->session, arguments->encoder);
   command->add_flag("--base", arguments->base, "Print the unadapted model's answer too");
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->add_flag("--quiet", arguments->quiet, "Print the answer only");

@@ -11,7 +11,7 @@ namespace {
 
 struct Arguments {
   ModelArguments model;
-  std::filesystem::path store;
+  std::filesystem::path store, encoder;
   std::vector<std::filesystem::path> files;
   EvaluationOptions options;
   bool no_published = false;
@@ -122,6 +122,8 @@ void run(Arguments& arguments) {
   const auto model = arguments.model.open();
   require_room_for_windows(*model, arguments.options);
   const Store store = Store::open(arguments.store, {model->name(), model->base_hash()});
+  SessionOptions& session = arguments.options.session;
+  session.encoder = encoder_for(store, session.retrieval, arguments.encoder);
   Evaluation evaluation;
   {
     const Watch watch = terminal_watch(arguments.json);
@@ -166,7 +168,7 @@ void add_eval(CLI::App& program) {
                       "Neighbours, one step each; 0, the default: --neighbours, with --protocol score 50");
   command->add_option("--published-first-layer", options.published.first_layer, "Lowest layer with LoRA")
       ->capture_default_str();
-  add_session_options(*command, options.session);
+  add_session_options(*command, options.session, arguments->encoder);
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->callback([arguments] { run(*arguments); });
 }

@@ -165,7 +165,8 @@ nlohmann::json answer_json(const std::string& query, const FewShotAnswer& answer
   }
   nlohmann::json blocks = nlohmann::json::array(), alignment = nlohmann::json::array();
   for (const auto& [id, trace, query_aware, chosen] : report.blocks)
-    blocks.push_back({{"block", name(id)}, {"trace", trace}, {"query_aware", query_aware}, {"chosen", chosen}});
+    blocks.push_back(
+        {{"block", name(id)}, {"trace", trace}, {"query_aware", number_json(query_aware)}, {"chosen", chosen}});
   for (const decide::StepDecision& of_output : report.decisions) alignment.push_back(of_output.query);
   nlohmann::json& hone = result["hone"];
   hone = {{"adapt", report.adapt},
@@ -185,8 +186,8 @@ nlohmann::json answer_json(const std::string& query, const FewShotAnswer& answer
           {"leave_one_out_losses", report.leave_one_out_losses},
           {"weights", report.weights},
           {"floor_bound_bits", report.bound_bits},
-          {"risk_adapted", report.risk_adapted},
-          {"risk_base", report.risk_base},
+          {"risk_adapted", number_json(report.risk_adapted)},
+          {"risk_base", number_json(report.risk_base)},
           {"signal_variance", decision.signal.signal_variance},
           {"noise_variance", decision.signal.noise_variance},
           {"lambda_star", number_json(decision.signal.lambda_star())},
@@ -210,10 +211,10 @@ std::string decision_sentence(const FewShotAnswer& answer) {
   const FewShotReport& report = answer.report;
   const auto chosen = std::ranges::count(report.blocks, true, &BlockChoice::chosen);
   const decide::Signal& signal = report.decisions.front().signal;
-  const std::string reason = signal.signal_variance == 0
-                                 ? "the leave-one-out residuals look like noise alone"
-                                 : fmt::format("expected excess risk {:.3g} adapted, {:.3g} in-context",
-                                               report.risk_adapted, report.risk_base);
+  std::string reason =
+      fmt::format("expected excess risk {:.3g} adapted, {:.3g} in-context", report.risk_adapted, report.risk_base);
+  if (std::isnan(report.risk_adapted)) reason = "the leave-one-out residuals show a signal";
+  if (signal.signal_variance == 0) reason = "the leave-one-out residuals look like noise alone";
   const std::string how_far =
       fmt::format("{:.1f} of at most {:g} steps on {} of {} blocks", report.steps,
                   report.decisions.front().posterior.steps.back(), chosen, report.blocks.size());

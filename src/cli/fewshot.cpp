@@ -15,8 +15,19 @@ namespace {
 
 struct Arguments : FewShotArguments {
   std::filesystem::path query_file;
+  bool bayes_gap = false;
   bool quiet = false;
 };
+
+// A pass that many queries share costs about as much as two queries' gradients.
+FewShotOptions::QueryPass pass_for(const FewShotOptions& options, size_t queries, bool bayes_gap) {
+  using Subspace = FewShotOptions::Subspace;
+  constexpr size_t enough = 3;
+  const bool by_query = options.subspace == Subspace::query_aware || options.subspace == Subspace::greedy ||
+                        options.subspace == Subspace::exact;
+  return by_query || bayes_gap || queries < enough ? FewShotOptions::QueryPass::gradient
+                                                   : FewShotOptions::QueryPass::tangent;
+}
 
 std::vector<std::string> queries_of(const Arguments& arguments) {
   std::vector<std::string> queries;
@@ -62,7 +73,9 @@ void run(const Arguments& arguments) {
   const std::vector<std::string> queries = queries_of(arguments);
   const auto model = arguments.model.open();
   const Watch watch = terminal_watch(arguments.json || arguments.quiet);
-  FewShot few_shot(model, examples, arguments.options_for(model, watch), watch);
+  FewShotOptions options = arguments.options_for(model, watch);
+  options.query_pass = pass_for(options, queries.size(), arguments.bayes_gap);
+  FewShot few_shot(model, examples, std::move(options), watch);
   nlohmann::json answers = nlohmann::json::array();
   double seconds = 0;
   for (const std::string& query : queries) {
@@ -103,6 +116,8 @@ void add_fewshot(CLI::App& program) {
                    "A text to label (repeatable); - reads one a line from standard input")
       ->allow_extra_args(false);
   command->add_option("--queries", arguments->query_file, "A file with one text a line");
+  command->add_flag("--bayes-gap", arguments->bayes_gap,
+                    "Every query's own Bayes gap, also of three queries or more: a gradient pass for each");
   command->add_flag("--quiet", arguments->quiet, "Leave the decision out");
   command->callback([arguments] { run(*arguments); });
 }

@@ -22,6 +22,7 @@ struct Arguments {
   LearnOptions learn;
   bool relearn = false;
   bool vectors = false;
+  std::string encoder;  // a path; "own": the model's hidden states; empty: as before
   bool gradients = false;
   bool json = false;
   bool quiet = false;
@@ -64,6 +65,17 @@ void require_room_for_chunks(const Model& model, size_t chunk_tokens) {
                             chunk_tokens, model.config().context, most));
 }
 
+size_t compute_vectors(const Arguments& arguments, const Model& model, Store& store, const Watch& watch) {
+  std::shared_ptr<const TextEncoder> encoder;
+  if (arguments.encoder.empty()) {
+    encoder = open_encoder(store);
+  } else {
+    if (arguments.encoder != "own") encoder = read_model([&] { return TextEncoder::open(arguments.encoder); });
+    remember_encoder(store, encoder.get(), arguments.encoder);
+  }
+  return encoder ? store_vectors(*encoder, store, watch) : store_vectors(model, store, watch);
+}
+
 void run(const Arguments& arguments) {
   const auto model = arguments.model.open();
   if (arguments.learn.first_layer >= model->config().layers)
@@ -81,7 +93,7 @@ void run(const Arguments& arguments) {
       statistics = learn_statistics(*model, store, arguments.learn, watch);
     else
       statistics = load_statistics(*model, store, arguments.learn.first_layer);
-    if (arguments.vectors) vectors = store_vectors(*model, store, watch);
+    if (arguments.vectors) vectors = compute_vectors(arguments, *model, store, watch);
     if (arguments.gradients)
       gradients = store_gradients(*model, store, statistics, arguments.learn.gradient_budget, watch);
   }
@@ -105,6 +117,11 @@ void add_index(CLI::App& program) {
       ->check(CLI::NonNegativeNumber);
   command->add_flag("--relearn", arguments->relearn, "Learn preconditioner and step sizes again");
   command->add_flag("--vectors", arguments->vectors, "Compute the dense vectors of all chunks now");
+  command
+      ->add_option("--encoder", arguments->encoder,
+                   "Vectors from this encoder, a folder or GGUF file (`hone model get minilm`), instead of the model's "
+                   "own hidden states; the store remembers it; own: the model's again")
+      ->needs("--vectors");
   command->add_flag("--gradients", arguments->gradients, "Compute the gradient rows of all chunks now");
   add_gradient_budget(*command, arguments->learn.gradient_budget);
   command->add_flag("--json", arguments->json, "Print one JSON object");

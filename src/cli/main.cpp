@@ -16,6 +16,7 @@ int run(int argc, char** argv) {
   program.require_subcommand(1);
   program.set_version_flag("--version", HONE_VERSION);
   hone::cli::add_complete(program);
+  hone::cli::add_embed(program);
   hone::cli::add_eval(program);
   hone::cli::add_explain(program);
   hone::cli::add_fewshot(program);

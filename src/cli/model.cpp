@@ -156,21 +156,21 @@ void get(const HubModel& model, bool as_json) {
   const std::string path = hub_path(model).string();
   const HubState state = hub_state(model);
   if (state == HubState::damaged)
-    fmt::print(stderr, "hone: '{}' is not the file it should be (another SHA-256); downloading it again\n", path);
+    fmt::print(stderr, "hone: '{}' is not what it should be (another SHA-256); downloading it again\n", path);
   if (state != HubState::ready) {
     CancelOnInterrupt::token();
     const CancelOnInterrupt interrupt;
     hub_download(model, {.progress = {}, .cancel = CancelOnInterrupt::token()});
   }
-  fmt::print(stderr, "{} is under this licence: {}\n", model.file, model.licence);
-  if (as_json)
-    print_json({{"name", model.name},
-                {"path", path},
-                {"sha256", model.sha256},
-                {"licence", model.licence},
-                {"downloaded", state != HubState::ready}});
-  else
-    fmt::print("{}\n", path);
+  fmt::print(stderr, "{} is under this licence: {}\n", model.place, model.licence);
+  if (!as_json) return fmt::print("{}\n", path);
+  ordered_json hashes = ordered_json::object();
+  for (const HubModel::File& file : model.files) hashes[file.path] = file.sha256;
+  print_json({{"name", model.name},
+              {"path", path},
+              {"sha256", model.files[0].path.empty() ? hashes[""] : hashes},
+              {"licence", model.licence},
+              {"downloaded", state != HubState::ready}});
 }
 
 }  // namespace

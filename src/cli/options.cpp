@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "hone/adapt.h"
+
 namespace hone::cli {
 
 void ModelArguments::add_to(CLI::App& command, const std::string& default_precision) {
@@ -43,7 +45,7 @@ void add_gradient_budget(CLI::App& command, uint64_t& budget) {
       ->transform(CLI::AsSizeValue(false));
 }
 
-void add_retrieval(CLI::App& command, Retrieval& retrieval) {
+void add_retrieval(CLI::App& command, Retrieval& retrieval, std::filesystem::path& encoder) {
   command
       .add_option_function<std::string>(
           "--retrieval",
@@ -54,6 +56,12 @@ void add_retrieval(CLI::App& command, Retrieval& retrieval) {
           "Neighbours by words (bm25, the default), by dense vectors (vectors; `hone index --vectors` makes them), by "
           "both (fused), or by vectors without near duplicates of each other (sift)")
       ->check(CLI::IsMember({"bm25", "vectors", "fused", "sift"}));
+  command.add_option("--encoder", encoder, "Where the encoder of the store's vectors is now, if it was moved");
+}
+
+std::shared_ptr<const TextEncoder> encoder_for(const Store& store, Retrieval retrieval,
+                                               const std::filesystem::path& encoder) {
+  return retrieval == Retrieval::bm25 ? nullptr : open_encoder(store, encoder);
 }
 
 std::string score_text(Retrieval retrieval, double score) {

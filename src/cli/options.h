@@ -2,10 +2,12 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "hone/encoder.h"
 #include "hone/model.h"
 #include "hone/store.h"
 
@@ -40,8 +42,12 @@ auto read_model(const Read& read) {
 // --gradient-budget BYTES, with KiB, MiB, GiB.
 void add_gradient_budget(CLI::App& command, uint64_t& budget);
 
-// --retrieval bm25|vectors|fused|sift.
-void add_retrieval(CLI::App& command, Retrieval& retrieval);
+// --retrieval bm25|vectors|fused|sift and --encoder.
+void add_retrieval(CLI::App& command, Retrieval& retrieval, std::filesystem::path& encoder);
+// Who made the vectors that `retrieval` needs: the store's own encoder, from where --encoder says if it does, or
+// nullptr for the model itself or if no vectors are needed. See open_encoder().
+std::shared_ptr<const TextEncoder> encoder_for(const Store& store, Retrieval retrieval,
+                                               const std::filesystem::path& encoder);
 // A neighbour's score with the digits that tell neighbours apart.
 std::string score_text(Retrieval retrieval, double score);
 

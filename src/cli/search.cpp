@@ -18,6 +18,7 @@ struct Arguments {
   std::filesystem::path store;
   std::string text;
   std::string model;
+  std::filesystem::path encoder;
   Retrieval retrieval = Retrieval::bm25;
   size_t count = 10;
   bool json = false;
@@ -49,6 +50,8 @@ void print_start(std::string_view text) {
 
 std::vector<Neighbour> search(const Arguments& arguments, const Store& store) {
   if (arguments.retrieval == Retrieval::bm25) return store.neighbours(arguments.text, arguments.count);
+  if (const auto encoder = encoder_for(store, arguments.retrieval, arguments.encoder))
+    return find_neighbours(*encoder, store, arguments.retrieval, arguments.text, arguments.count);
   if (arguments.model.empty())
     throw Error(ErrorCode::bad_input, fmt::format("--retrieval {} reads the text with the model that the store was "
                                                   "built with, {}; give its file with --model",
@@ -93,8 +96,9 @@ void add_search(CLI::App& program) {
   command->add_option("-k,--neighbours", arguments->count, "How many to show")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  add_retrieval(*command, arguments->retrieval);
-  command->add_option("--model", arguments->model, "The model that the store was built with, for all but bm25");
+  add_retrieval(*command, arguments->retrieval, arguments->encoder);
+  command->add_option("--model", arguments->model,
+                      "The model that the store was built with, for vectors of its own states");
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->callback([arguments] { run(*arguments); });
 }

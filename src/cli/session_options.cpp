@@ -2,11 +2,11 @@
 
 namespace hone::cli {
 
-void add_session_options(CLI::App& command, SessionOptions& options) {
+void add_session_options(CLI::App& command, SessionOptions& options, std::filesystem::path& encoder) {
   command.add_option("--neighbours", options.neighbours, "Neighbours whose gradients teach")->capture_default_str();
   command.add_option("--context-neighbours", options.context_neighbours, "Neighbours read as text; 0: none")
       ->capture_default_str();
-  add_retrieval(command, options.retrieval);
+  add_retrieval(command, options.retrieval, encoder);
   command.add_option("--neighbour-steps", options.neighbour_steps, "Step sizes along the neighbours' gradient")
       ->delimiter(',')
       ->capture_default_str();

@@ -6,6 +6,7 @@
 
 namespace hone::cli {
 
-void add_session_options(CLI::App& command, SessionOptions& options);
+// `encoder` is what encoder_for() is given once the store is open.
+void add_session_options(CLI::App& command, SessionOptions& options, std::filesystem::path& encoder);
 
 }  // namespace hone::cli

@@ -12,13 +12,15 @@ void check_finite(ConstMatrixView x, std::string_view what) {
     const auto row = x.row(i);
     const auto bad = std::ranges::find_if_not(row, [](float value) { return std::isfinite(value); });
     if (bad != row.end())
-      throw Error(ErrorCode::bad_input, fmt::format("{}: row {}, column {} is {}; leave the row out or fill the value in",
-                                                    what, i, bad - row.begin(), *bad));
+      throw Error(ErrorCode::bad_input,
+                  fmt::format("{}: row {}, column {} is {}; leave the row out or fill the value in", what, i,
+                              bad - row.begin(), *bad));
   }
 }
 
 void check_points(ConstMatrixView x, std::span<const int> y, size_t classes) {
-  if (x.rows == 0 || x.cols == 0) throw Error(ErrorCode::bad_input, "features: no rows or no columns to train a head on");
+  if (x.rows == 0 || x.cols == 0)
+    throw Error(ErrorCode::bad_input, "features: no rows or no columns to train a head on");
   if (x.rows != y.size())
     throw Error(ErrorCode::bad_input, fmt::format("{} rows of features but {} labels", x.rows, y.size()));
   if (classes < 2)

@@ -197,7 +197,8 @@ CrossFit cross_fit(ConstMatrixView x, std::span<const int> y, size_t classes, in
                    uint64_t seed, const Watch& watch) {
   check_points(x, y, classes);
   if (folds < 2 || static_cast<size_t>(folds) > x.rows)
-    throw Error(ErrorCode::bad_input, fmt::format("cross-fit: {} folds of {} points; give 2 to {}", folds, x.rows, x.rows));
+    throw Error(ErrorCode::bad_input,
+                fmt::format("cross-fit: {} folds of {} points; give 2 to {}", folds, x.rows, x.rows));
   // Dealt out class by class.
   std::vector<size_t> order(x.rows);
   std::iota(order.begin(), order.end(), 0);

@@ -65,7 +65,8 @@ NamedHead open_head(const std::filesystem::path& path) {
     try {
       result.labels = parsed.get<std::vector<std::string>>();
     } catch (const nlohmann::json::exception&) {
-      throw Error(ErrorCode::corrupt, fmt::format("{}: metadata entry '{}' is no list of names", path.string(), labels_key));
+      throw Error(ErrorCode::corrupt,
+                  fmt::format("{}: metadata entry '{}' is no list of names", path.string(), labels_key));
     }
     if (result.labels.size() != result.head.classes())
       throw Error(ErrorCode::corrupt, fmt::format("{}: {} names for {} classes", path.string(), result.labels.size(),

@@ -11,7 +11,8 @@ namespace {
 
 [[noreturn]] void refuse(std::string message) { throw Error(ErrorCode::bad_input, std::move(message)); }
 
-// What the prior is chosen by: for every pseudo-query and checkpoint, log p_j of its label, and left_out_j less its least.
+// What the prior is chosen by: for every pseudo-query and checkpoint, log p_j of its label, and left_out_j less its
+// least.
 struct PseudoQueries {
   std::vector<double> log_probabilities, excess;  // [count · checkpoints]
   size_t count = 0;
@@ -89,7 +90,8 @@ void write_excess(std::span<const float> left_out, double* to) {
 }
 
 void check_floor(double floor) {
-  if (!(floor > 0 && floor <= 1)) refuse(fmt::format("checkpoint prior: floor is {}; give more than 0 and at most 1", floor));
+  if (!(floor > 0 && floor <= 1))
+    refuse(fmt::format("checkpoint prior: floor is {}; give more than 0 and at most 1", floor));
 }
 
 }  // namespace
@@ -127,7 +129,8 @@ CheckpointPrior checkpoint_prior(const CrossFit& cross, ConstMatrixView x, std::
       size_t found = 0;
       for (const int64_t id : neighbours.of(p)) {
         if (id != -1 && !inside(id)) refuse(fmt::format("neighbours: {} is no row of the {} points", id, x.rows));
-        if (found < k && id != -1 && cross.fold[static_cast<size_t>(id)] != static_cast<int>(f)) ids[q * k + found++] = id;
+        if (found < k && id != -1 && cross.fold[static_cast<size_t>(id)] != static_cast<int>(f))
+          ids[q * k + found++] = id;
       }
       ++q;
     }
@@ -145,7 +148,8 @@ CheckpointPrior checkpoint_prior(const CrossFit& cross, ConstMatrixView x, std::
   prior.pseudo_queries = all.count;
   prior.log_loss.assign(m, 0);
   for (size_t i = 0; i < all.count; ++i)
-    for (size_t j = 0; j < m; ++j) prior.log_loss[j] -= all.log_probabilities[i * m + j] / static_cast<double>(all.count);
+    for (size_t j = 0; j < m; ++j)
+      prior.log_loss[j] -= all.log_probabilities[i * m + j] / static_cast<double>(all.count);
   prior.mixture_log_loss = INFINITY;
   for (const double trust : {0.0, 0.01, 0.03, 0.1, 0.3, 1.0}) {
     Mixing mixing = best_prior(all, trust, floor);
@@ -168,7 +172,8 @@ LocalMixture mix_checkpoints(const LocalAnswers& answers, const CheckpointPrior&
   LocalMixture mixture{Matrix(queries, classes), Matrix(queries, m), prior.bound_bits()};
   std::vector<double> weight(m), excess(m), sum(classes);
   for (size_t q = 0; q < queries; ++q) {
-    if (!finite(answers.logits[0].row(q))) refuse(fmt::format("mixture: the base's logits of query {} are not finite", q));
+    if (!finite(answers.logits[0].row(q)))
+      refuse(fmt::format("mixture: the base's logits of query {} are not finite", q));
     if (prior.trust > 0) write_excess(answers.left_out.row(q), excess.data());
     double total = 0;
     for (size_t j = 0; j < m; ++j) {
@@ -176,8 +181,7 @@ LocalMixture mix_checkpoints(const LocalAnswers& answers, const CheckpointPrior&
       total += weight[j] = finite(answers.logits[j].row(q)) ? prior.weights[j] * tilt : 0;
     }
     for (size_t j = 0; j < m; ++j)
-      weight[j] = (total > 0 ? (1 - prior.floor) * weight[j] / total : 0) +
-                  (j == 0 ? total > 0 ? prior.floor : 1 : 0);
+      weight[j] = (total > 0 ? (1 - prior.floor) * weight[j] / total : 0) + (j == 0 ? total > 0 ? prior.floor : 1 : 0);
     std::ranges::fill(sum, 0);
     for (size_t j = 0; j < m; ++j) {
       if (weight[j] == 0) continue;

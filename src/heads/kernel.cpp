@@ -161,7 +161,8 @@ void Adam(const LocalPoints& points, const float* residuals, size_t classes, Ada
       for (size_t lane = 0; lane < filled; lane += n) {
         const size_t at = (b * classes + c) * width() + lane;
         const Vec g = hn::Load(d, scratch + c * width() + lane);
-        const Vec m = hn::MulAdd(hn::Set(d, 1 - adam_beta1), g, hn::Mul(hn::Set(d, adam_beta1), hn::Load(d, first + at)));
+        const Vec m =
+            hn::MulAdd(hn::Set(d, 1 - adam_beta1), g, hn::Mul(hn::Set(d, adam_beta1), hn::Load(d, first + at)));
         const Vec v = hn::MulAdd(hn::Mul(hn::Set(d, 1 - adam_beta2), g), g,
                                  hn::Mul(hn::Set(d, adam_beta2), hn::Load(d, second + at)));
         hn::Store(m, d, first + at);

@@ -33,8 +33,8 @@ void local_residuals(const LocalPoints& points, size_t classes, float* logits);
 // Σ_i −log softmax(logits_i)[y_i]
 double local_loss(const LocalPoints& points, size_t classes, const float* logits);
 
-// One step of Adam along residuals · points; moments and weights are tile lists [classes by features], scratch holds one
-// tile [classes][width].
+// One step of Adam along residuals · points; moments and weights are tile lists [classes by features], scratch holds
+// one tile [classes][width].
 struct AdamStep {
   float rate;             // η / (1 − β1ᵗ)
   float root_correction;  // 1 / sqrt(1 − β2ᵗ)

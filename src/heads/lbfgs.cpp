@@ -12,15 +12,12 @@ Lbfgs::Lbfgs(size_t most_weights, size_t memory)
       gradient_changes_(memory, most_weights),
       products_(memory),
       coefficients_(memory),
-      gradient_(most_weights),
-      next_gradient_(most_weights),
-      direction_(most_weights) {}
+      gradient_(1, most_weights),
+      next_gradient_(1, most_weights),
+      direction_(1, most_weights) {}
 
 void Lbfgs::start(size_t size) {
   size_ = size;
-  gradient_.resize(size);
-  next_gradient_.resize(size);
-  direction_.resize(size);
   count_ = 0;
   begun_ = false;
 }
@@ -28,7 +25,7 @@ void Lbfgs::start(size_t size) {
 // The two-loop recursion: −(approximate inverse Hessian) · gradient.
 void Lbfgs::find_direction() {
   const size_t memory = changes_.rows(), held = std::min(count_, memory);
-  std::transform(gradient_.begin(), gradient_.end(), direction_.begin(), [](float g) { return -g; });
+  std::transform(gradient_.data(), gradient_.data() + size_, direction_.data(), [](float g) { return -g; });
   for (size_t back = 1; back <= held; ++back) {
     const size_t i = (count_ - back) % memory;
     coefficients_[i] = products_[i] * dot(changes_.row(i).data(), direction_.data(), size_);
@@ -38,7 +35,7 @@ void Lbfgs::find_direction() {
     const size_t last = (count_ - 1) % memory;
     const float* y = gradient_changes_.row(last).data();
     const auto scale = static_cast<float>(1 / (products_[last] * dot(y, y, size_)));
-    for (float& value : direction_) value *= scale;
+    for (size_t j = 0; j < size_; ++j) direction_.data()[j] *= scale;
   }
   for (size_t back = held; back >= 1; --back) {
     const size_t i = (count_ - back) % memory;
@@ -63,7 +60,8 @@ float Lbfgs::search(LineObjective& objective, double slope, float first) {
     (decreased && p.slope < 0 ? low : high) = t;
     const float newton = t - static_cast<float>(p.slope / p.curvature);
     const float least = high < std::numeric_limits<float>::infinity() ? low + 0.05F * (high - low) : t * 1.1F;
-    const float greatest = high < std::numeric_limits<float>::infinity() ? high - 0.05F * (high - low) : t * most_growth;
+    const float greatest =
+        high < std::numeric_limits<float>::infinity() ? high - 0.05F * (high - low) : t * most_growth;
     t = newton > least && newton < greatest ? newton : std::isinf(high) ? greatest : (low + high) / 2;
   }
   return 0;
@@ -72,8 +70,8 @@ float Lbfgs::search(LineObjective& objective, double slope, float first) {
 void Lbfgs::remember(float t) {
   const size_t i = count_ % changes_.rows();
   float *s = changes_.row(i).data(), *y = gradient_changes_.row(i).data();
-  for (size_t j = 0; j < size_; ++j) s[j] = t * direction_[j];
-  for (size_t j = 0; j < size_; ++j) y[j] = next_gradient_[j] - gradient_[j];
+  for (size_t j = 0; j < size_; ++j) s[j] = t * direction_.data()[j];
+  for (size_t j = 0; j < size_; ++j) y[j] = next_gradient_.data()[j] - gradient_.data()[j];
   const double product = dot(s, y, size_);
   if (product <= 1e-8 * std::sqrt(dot(s, s, size_) * dot(y, y, size_))) return;  // nothing but rounding
   products_[i] = 1 / product;
@@ -83,7 +81,7 @@ void Lbfgs::remember(float t) {
 bool Lbfgs::step(LineObjective& objective, double tolerance) {
   if (!begun_) objective.gradient(gradient_.data());
   const auto exceeds = [&](float g) { return std::abs(g) > tolerance; };
-  if (std::none_of(gradient_.begin(), gradient_.end(), exceeds)) return false;
+  if (std::none_of(gradient_.data(), gradient_.data() + size_, exceeds)) return false;
   find_direction();
   double slope = dot(gradient_.data(), direction_.data(), size_);
   if (!(slope < 0)) {  // rounding has spoiled the memory

@@ -1,5 +1,6 @@
-// L-BFGS for heads (Liu and Nocedal 1989). A head's logits are linear in its weights, so along a line the objective costs
-// no matrix product: an objective is asked for its value and two derivatives there, and the line search is Newton's.
+// L-BFGS for heads (Liu and Nocedal 1989). A head's logits are linear in its weights, so along a line the objective
+// costs no matrix product: an objective is asked for its value and two derivatives there, and the line search is
+// Newton's.
 #pragma once
 
 #include <vector>
@@ -13,10 +14,10 @@ namespace hone {
 class LineObjective {
  public:
   virtual ~LineObjective() = default;
-  virtual void gradient(float* to) = 0;                  // at the point
-  virtual void aim(const float* direction) = 0;          // lines start at the point and go along `direction`
-  virtual LinePoint at(float t) = 0;                     // on that line
-  virtual void move(float t) = 0;                        // makes the t that at() was asked for last the point
+  virtual void gradient(float* to) = 0;          // at the point
+  virtual void aim(const float* direction) = 0;  // lines start at the point and go along `direction`
+  virtual LinePoint at(float t) = 0;             // on that line
+  virtual void move(float t) = 0;                // makes the t that at() was asked for last the point
 };
 
 // One object minimises one function after another; nothing is allocated after construction.
@@ -38,7 +39,7 @@ class Lbfgs {
   Matrix changes_, gradient_changes_;  // [memory, size], a ring
   std::vector<double> products_;       // 1 / <change, gradient change>
   std::vector<double> coefficients_;
-  std::vector<float> gradient_, next_gradient_, direction_;
+  Matrix gradient_, next_gradient_, direction_;  // [1, size]; the kernel wants them aligned
   size_t count_ = 0;  // pairs remembered since start(), the last `memory` of them held
   bool begun_ = false;
   double value_ = 0;

@@ -70,8 +70,7 @@ LocalAnswers local_answers(const LinearHead& start, ConstMatrixView x, std::span
   check_points(x, y, start.classes());
   check_start(start, x);
   check_ids(neighbours.ids, x.rows);
-  if (queries.cols != x.cols)
-    refuse(fmt::format("queries: {} features, but the points have {}", queries.cols, x.cols));
+  if (queries.cols != x.cols) refuse(fmt::format("queries: {} features, but the points have {}", queries.cols, x.cols));
   check_finite(queries, "queries");
   if (neighbours.k == 0 || neighbours.ids.size() != queries.rows * neighbours.k)
     refuse(fmt::format("neighbours: {} ids are not {} for each of {} queries", neighbours.ids.size(), neighbours.k,
@@ -85,22 +84,21 @@ LocalAnswers local_answers(const LinearHead& start, ConstMatrixView x, std::span
     LocalTrainer trainer;
     std::vector<float*> logits;
   };
-  run_trainers(queries.rows, "local heads", watch,
-               [&] {
-                 return Worker{LocalTrainer(start, x, y, neighbours.k, training, left_out),
-                               std::vector<float*>(checkpoints)};
-               },
-               [&](Worker& worker, size_t q) {
-                 for (size_t j = 0; j < checkpoints; ++j) worker.logits[j] = answers.logits[j].row(q).data();
-                 worker.trainer.answer(neighbours.of(q), queries.row(q), worker.logits,
-                                       left_out ? answers.left_out.row(q).data() : nullptr);
-               });
+  run_trainers(
+      queries.rows, "local heads", watch,
+      [&] {
+        return Worker{LocalTrainer(start, x, y, neighbours.k, training, left_out), std::vector<float*>(checkpoints)};
+      },
+      [&](Worker& worker, size_t q) {
+        for (size_t j = 0; j < checkpoints; ++j) worker.logits[j] = answers.logits[j].row(q).data();
+        worker.trainer.answer(neighbours.of(q), queries.row(q), worker.logits,
+                              left_out ? answers.left_out.row(q).data() : nullptr);
+      });
   return answers;
 }
 
 std::vector<LinearHead> local_heads(const LinearHead& start, ConstMatrixView x, std::span<const int> y,
-                                    const NeighbourIds& neighbours, const LocalTraining& training,
-                                    const Watch& watch) {
+                                    const NeighbourIds& neighbours, const LocalTraining& training, const Watch& watch) {
   check_points(x, y, start.classes());
   check_start(start, x);
   check_ids(neighbours.ids, x.rows);
@@ -109,9 +107,9 @@ std::vector<LinearHead> local_heads(const LinearHead& start, ConstMatrixView x, 
   LocalTraining whole = training;
   whole.checkpoints.clear();
   std::vector<LinearHead> heads(neighbours.queries());
-  run_trainers(heads.size(), "local heads", watch,
-               [&] { return LocalTrainer(start, x, y, neighbours.k, whole, false); },
-               [&](LocalTrainer& trainer, size_t i) { heads[i] = trainer.head(neighbours.of(i)); });
+  run_trainers(
+      heads.size(), "local heads", watch, [&] { return LocalTrainer(start, x, y, neighbours.k, whole, false); },
+      [&](LocalTrainer& trainer, size_t i) { heads[i] = trainer.head(neighbours.of(i)); });
   return heads;
 }
 

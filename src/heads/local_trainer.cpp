@@ -6,8 +6,8 @@
 namespace hone {
 namespace {
 
-// The mean cross-entropy of `points` plus ridge/2 times the squared distance from the start, as a function of the change
-// of the weights.
+// The mean cross-entropy of `points` plus ridge/2 times the squared distance from the start, as a function of the
+// change of the weights.
 class LocalObjective : public LineObjective {
  public:
   // logits: of the start, moved along. All but points are tile lists of `classes` rows; weights come as zeros.
@@ -174,9 +174,8 @@ void LocalTrainer::answer(std::span<const int64_t> ids, std::span<const float> q
   odd_.gather(x_, y_, ids, 1, 2);
   std::fill_n(left_out, checkpoints_.size(), 0.0F);
   const auto train_half = [&](const LocalPoints& seen, const LocalPoints& unseen) {
-    train(seen, unseen, [&](size_t j, const float* said) {
-      left_out[j] += static_cast<float>(local_loss(unseen, classes_, said));
-    });
+    train(seen, unseen,
+          [&](size_t j, const float* said) { left_out[j] += static_cast<float>(local_loss(unseen, classes_, said)); });
   };
   train_half(even_.points, odd_.points);
   train_half(odd_.points, even_.points);

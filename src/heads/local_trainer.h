@@ -27,8 +27,8 @@ class PointRoom {
   size_t dimension_;
 };
 
-// The same points as seen from themselves: their Gram is Uᵀ U (Cholesky), and with column i of U as the features of point i
-// all inner products stay what they are, in as many dimensions as there are points. So does a ridge objective.
+// The same points as seen from themselves: their Gram is Uᵀ U (Cholesky), and with column i of U as the features of
+// point i all inner products stay what they are, in as many dimensions as there are points. So does a ridge objective.
 class GramBasis {
  public:
   GramBasis(size_t most_points, size_t most_asked);
@@ -73,8 +73,8 @@ class LocalTrainer {
   PointRoom all_, even_, odd_, query_;
   // Tile lists [classes by features] and [classes by points].
   Matrix start_, weights_, logits_, asked_logits_;
-  Matrix first_, second_, scratch_;                // Adam
-  Matrix change_, residuals_, asked_start_;        // L-BFGS
+  Matrix first_, second_, scratch_;          // Adam
+  Matrix change_, residuals_, asked_start_;  // L-BFGS
   Lbfgs lbfgs_;
   GramBasis basis_;
   bool keep_features_ = false;

@@ -12,6 +12,13 @@ const std::vector<std::unique_ptr<const Experiment>>& experiments() {
     made.push_back(make_digit_shift());
     made.push_back(make_block_budget());
     made.push_back(make_sst2());
+    made.push_back(make_scaling_width());
+    made.push_back(make_scaling_data());
+    made.push_back(make_neighbours());
+    made.push_back(make_locality());
+    made.push_back(make_experts());
+    made.push_back(make_few_shot_sst2());
+    made.push_back(make_few_shot_clinc150());
     return made;
   }();
   return all;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "base/parallel.h"
 
@@ -51,6 +52,8 @@ QueryBlock query_block(const AttentionShape& shape, const AttentionSequence& seq
   const size_t count = std::min(queries_per_block(heads), sequence.rows - first);
   const size_t columns = (heads * count + lanes() - 1) / lanes() * lanes();
   const size_t position = sequence.first_position + first;
+  if (!shape.causal)
+    return {sequence, first, count, first_head, heads, columns, 0, sequence.first_position + sequence.rows};
   const size_t begin = shape.window > 0 && position + 1 > shape.window ? position + 1 - shape.window : 0;
   return {sequence, first, count, first_head, heads, columns, begin, position + count};
 }
@@ -99,7 +102,8 @@ void block_scores(const AttentionShape& shape, const QueryBlock& block, const fl
     float* row = scores + (j - block.key_begin) * block.columns;
     for (size_t lane = 0; lane < block.columns; lane += lanes())
       hn::StoreU(hn::Mul(hn::LoadU(d, row + lane), hn::Set(d, shape.scale)), d, row + lane);
-    const bool all_see = j <= block.position(0) && (shape.window == 0 || block.key_end <= j + shape.window);
+    const bool all_see =
+        !shape.causal || (j <= block.position(0) && (shape.window == 0 || block.key_end <= j + shape.window));
     if (all_see) continue;
     for (size_t lane = 0; lane < block.columns; ++lane) {
       const size_t position = block.position(lane);
@@ -183,6 +187,82 @@ void head_backward(const AttentionShape& shape, const QueryBlock& block, ConstMa
                               dv.row(block.key_begin).data(), dim, keys, dim, true);
 }
 
+// d_out of the block's queries for one head, along every direction: with a = scale · (d_q·k + q·d_k),
+// Σ_j p_j (a_j − Σ p a) v_j + p_j d_v_j.
+void head_tangents(const AttentionShape& shape, const QueryBlock& block, ConstMatrixView q,
+                   ConstMatrixView log_normalizer, std::span<const AttentionTangent> tangents, ConstMatrixView d_q,
+                   MatrixView d_out) {
+  const Float d;
+  const size_t head = block.first_head;
+  const size_t dim = shape.head_dim, width = block.columns, keys = block.key_end - block.key_begin;
+  const size_t kv_stride = shape.kv_heads * dim, kv_offset = head / (shape.heads / shape.kv_heads) * dim;
+  Matrix packed = Matrix::uninitialized(dim, width), d_packed = Matrix::uninitialized(dim, width);
+  Matrix p = Matrix::uninitialized(keys, width), a = Matrix::uninitialized(keys, width);
+  pack_heads(block, q, dim, packed.data());
+  block_scores(shape, block, packed.data(), block.sequence.keys + kv_offset, kv_stride, p.data());
+  alignas(64) float normalizer[max_columns];
+  for (size_t lane = 0; lane < width; ++lane)
+    normalizer[lane] = log_normalizer.row(block.sequence.first_row + block.query(lane))[head];
+  for (size_t j = 0; j < keys; ++j)
+    for (size_t lane = 0; lane < width; lane += lanes()) {
+      float* to = p.row(j).data() + lane;
+      hn::StoreU(hn::Exp(d, hn::Sub(hn::LoadU(d, to), hn::Load(d, normalizer + lane))), d, to);
+    }
+  for (size_t r = 0; r < tangents.size(); ++r) {
+    const AttentionTangent& t = tangents[r];
+    const size_t first_row = r * q.rows + block.sequence.first_row + block.first;
+    // Calls body(first key, keys, their derivatives) for the two runs.
+    const auto runs = [&](const float* of_prefix, const float* own, const auto& body) {
+      const size_t middle = std::clamp(t.prefix, block.key_begin, block.key_end);
+      if (middle > block.key_begin)
+        body(block.key_begin, middle - block.key_begin, of_prefix + block.key_begin * kv_stride);
+      if (block.key_end > middle) body(middle, block.key_end - middle, own + (middle - t.prefix) * kv_stride);
+    };
+    pack_heads(block, d_q.row_range(r * q.rows, q.rows), dim, d_packed.data());
+    small_product<Layout::rows>(block.sequence.keys + block.key_begin * kv_stride + kv_offset, kv_stride,
+                                d_packed.data(), width, dim, a.data(), width, keys, width, false);
+    runs(t.prefix_keys, t.keys, [&](size_t first, size_t count, const float* d_keys) {
+      small_product<Layout::rows>(d_keys + kv_offset, kv_stride, packed.data(), width, dim,
+                                  a.row(first - block.key_begin).data(), width, count, width, true);
+    });
+    for (size_t lane = 0; lane < width; lane += lanes()) {
+      Vec mean = hn::Zero(d);
+      for (size_t j = 0; j < keys; ++j)
+        mean = hn::MulAdd(hn::LoadU(d, p.row(j).data() + lane), hn::LoadU(d, a.row(j).data() + lane), mean);
+      for (size_t j = 0; j < keys; ++j) {
+        float* to = a.row(j).data() + lane;
+        const Vec scaled = hn::Mul(hn::LoadU(d, p.row(j).data() + lane), hn::Set(d, shape.scale));
+        hn::StoreU(hn::Mul(scaled, hn::Sub(hn::LoadU(d, to), mean)), d, to);
+      }
+    }
+    float* out = d_out.row(first_row).data() + head * dim;
+    small_product<Layout::columns>(a.data(), width, block.sequence.values + block.key_begin * kv_stride + kv_offset,
+                                   kv_stride, keys, out, d_out.cols, block.count, dim, false);
+    runs(t.prefix_values, t.values, [&](size_t first, size_t count, const float* d_values) {
+      small_product<Layout::columns>(p.row(first - block.key_begin).data(), width, d_values + kv_offset, kv_stride,
+                                     count, out, d_out.cols, block.count, dim, true);
+    });
+  }
+}
+
+void AttentionTangents(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
+                       ConstMatrixView log_normalizer, const std::vector<AttentionTangent>& tangents,
+                       ConstMatrixView d_q, MatrixView d_out) {
+  const size_t directions = sequences.empty() ? 0 : tangents.size() / sequences.size();
+  struct Task {
+    size_t sequence, block, head;
+  };
+  std::vector<Task> tasks;
+  for (size_t s = 0; s < sequences.size(); ++s)
+    for (size_t b = blocks_of(sequences[s], 1); b-- > 0;)
+      for (size_t h = 0; h < shape.heads; ++h) tasks.push_back({s, b, h});
+  parallel_for(tasks.size(), [&](size_t i) {
+    const auto [s, index, head] = tasks[i];
+    head_tangents(shape, query_block(shape, sequences[s], index, head, 1), q, log_normalizer,
+                  std::span(tangents).subspan(s * directions, directions), d_q, d_out);
+  });
+}
+
 void Attention(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
                MatrixView out, MatrixView log_normalizer) {
   const size_t group = shape.heads / shape.kv_heads;
@@ -237,6 +317,7 @@ namespace hone {
 
 HWY_EXPORT(Attention);
 HWY_EXPORT(AttentionBackward);
+HWY_EXPORT(AttentionTangents);
 
 void attention(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
                MatrixView out, MatrixView log_normalizer) {
@@ -248,6 +329,12 @@ void attention_backward(const AttentionShape& shape, const std::vector<Attention
                         MatrixView dk, MatrixView dv) {
   HWY_DYNAMIC_DISPATCH(AttentionBackward)
   (shape, sequences, q, log_normalizer, out, d_out, dq, dk, dv);
+}
+
+void attention_tangents(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
+                        ConstMatrixView log_normalizer, const std::vector<AttentionTangent>& tangents,
+                        ConstMatrixView d_q, MatrixView d_out) {
+  HWY_DYNAMIC_DISPATCH(AttentionTangents)(shape, sequences, q, log_normalizer, tangents, d_q, d_out);
 }
 
 }  // namespace hone

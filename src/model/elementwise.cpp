@@ -1,5 +1,6 @@
 #include "model/elementwise.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/parallel.h"
@@ -36,6 +37,16 @@ float sum_of_products(const float* a, const float* b, size_t count) {
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) sum = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sum);
   float total = hn::GetLane(hn::SumOfLanes(d, sum));
   for (; i < count; ++i) total += a[i] * b[i];
+  return total;
+}
+
+float sum(const float* x, size_t count) {
+  const Float d;
+  Vec lanes = hn::Zero(d);
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) lanes = hn::Add(lanes, hn::LoadU(d, x + i));
+  float total = hn::GetLane(hn::SumOfLanes(d, lanes));
+  for (; i < count; ++i) total += x[i];
   return total;
 }
 
@@ -78,6 +89,24 @@ void RmsNormBackward(ConstMatrixView x, std::span<const float> weight, float eps
   });
 }
 
+// With s = 1/rms: dy = weight · (s·dx − x · s³ · mean(dx·x)).
+void RmsNormTangents(ConstMatrixView x, std::span<const float> weight, float eps, ConstMatrixView dx, MatrixView dy) {
+  parallel_ranges(dx.rows, 8, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p) {
+      const float *at = x.row(p % x.rows).data(), *from = dx.row(p).data();
+      float* to = dy.row(p).data();
+      const float scale = inverse_rms(x.row(p % x.rows), eps);
+      const float mean = sum_of_products(from, at, x.cols) / static_cast<float>(x.cols);
+      const float along = scale * scale * scale * mean;
+      for_lanes(x.cols, [&](auto d, size_t i) {
+        const auto value =
+            hn::NegMulAdd(hn::LoadU(d, at + i), hn::Set(d, along), hn::Mul(hn::LoadU(d, from + i), hn::Set(d, scale)));
+        hn::StoreU(hn::Mul(value, hn::LoadU(d, weight.data() + i)), d, to + i);
+      });
+    }
+  });
+}
+
 // hn::Exp is valid up to 104; at 88 the result is already 0 in single precision.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V sigmoid(D d, V x) {
@@ -92,6 +121,48 @@ template <class D, class V = hn::Vec<D>>
 HWY_INLINE V gelu_tanh(D d, V x) {
   const V u = hn::Mul(hn::Set(d, 2 * gelu_scale), hn::MulAdd(hn::Mul(hn::Set(d, gelu_cubic), x), hn::Mul(x, x), x));
   return hn::Sub(hn::Mul(hn::Set(d, 2.0f), sigmoid(d, u)), hn::Set(d, 1.0f));
+}
+
+// Abramowitz & Stegun 7.1.26: |error| ≤ 1.5e−7.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V erf(D d, V x) {
+  const V magnitude = hn::Abs(x);
+  const V t = hn::Div(hn::Set(d, 1.0f), hn::MulAdd(magnitude, hn::Set(d, 0.3275911f), hn::Set(d, 1.0f)));
+  V sum = hn::Set(d, 1.061405429f);
+  for (const float a : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f})
+    sum = hn::MulAdd(sum, t, hn::Set(d, a));
+  const V tail = hn::Exp(d, hn::Max(hn::Neg(hn::Mul(x, x)), hn::Set(d, -88.0f)));
+  return hn::CopySign(hn::NegMulAdd(hn::Mul(sum, t), tail, hn::Set(d, 1.0f)), x);
+}
+
+void GeluInPlace(Gelu form, MatrixView x) {
+  constexpr float inverse_root_two = 0.7071067811865476f;
+  parallel_ranges(x.rows, 1, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p)
+      for_lanes(x.cols, [&](auto d, size_t i) {
+        float* at = x.row(p).data() + i;
+        const auto value = hn::LoadU(d, at);
+        const auto odd = form == Gelu::erf ? erf(d, hn::Mul(value, hn::Set(d, inverse_root_two))) : gelu_tanh(d, value);
+        hn::StoreU(hn::Mul(hn::Mul(hn::Set(d, 0.5f), value), hn::Add(hn::Set(d, 1.0f), odd)), d, at);
+      });
+  });
+}
+
+void LayerNorm(ConstMatrixView x, std::span<const float> weight, std::span<const float> bias, float eps, MatrixView y) {
+  parallel_ranges(x.rows, 8, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p) {
+      const float* from = x.row(p).data();
+      float* to = y.row(p).data();
+      const float mean = sum(from, x.cols) / static_cast<float>(x.cols);
+      for_lanes(x.cols,
+                [&](auto d, size_t i) { hn::StoreU(hn::Sub(hn::LoadU(d, from + i), hn::Set(d, mean)), d, to + i); });
+      const float scale = inverse_rms(y.row(p), eps);
+      for_lanes(x.cols, [&](auto d, size_t i) {
+        const auto factor = hn::Mul(hn::LoadU(d, weight.data() + i), hn::Set(d, scale));
+        hn::StoreU(hn::MulAdd(hn::LoadU(d, to + i), factor, hn::LoadU(d, bias.data() + i)), d, to + i);
+      });
+    }
+  });
 }
 
 void Gate(Activation activation, ConstMatrixView g, ConstMatrixView up, MatrixView y) {
@@ -136,6 +207,22 @@ void GateBackward(Activation activation, ConstMatrixView g, ConstMatrixView up, 
   });
 }
 
+// d_gate = slope · d_gate + value · d_up, slope and value [P, F], the others [R · P, F].
+void MultiplyAdd(ConstMatrixView slope, ConstMatrixView value, MatrixView d_gate, ConstMatrixView d_up) {
+  parallel_ranges(d_gate.rows, 1, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p) {
+      const float *a = slope.row(p % slope.rows).data(), *b = value.row(p % slope.rows).data(),
+                  *up = d_up.row(p).data();
+      float* to = d_gate.row(p).data();
+      for_lanes(d_gate.cols, [&](auto d, size_t i) {
+        hn::StoreU(
+            hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, to + i), hn::Mul(hn::LoadU(d, b + i), hn::LoadU(d, up + i))),
+            d, to + i);
+      });
+    }
+  });
+}
+
 float LogSumExp(std::span<const float> x) {
   const Float d;
   float top = x[0];
@@ -166,8 +253,12 @@ namespace hone {
 
 HWY_EXPORT(RmsNorm);
 HWY_EXPORT(RmsNormBackward);
+HWY_EXPORT(LayerNorm);
+HWY_EXPORT(GeluInPlace);
+HWY_EXPORT(RmsNormTangents);
 HWY_EXPORT(Gate);
 HWY_EXPORT(GateBackward);
+HWY_EXPORT(MultiplyAdd);
 HWY_EXPORT(LogSumExp);
 HWY_EXPORT(CrossEntropyGradient);
 
@@ -180,6 +271,17 @@ void rms_norm_backward(ConstMatrixView x, std::span<const float> weight, float e
   HWY_DYNAMIC_DISPATCH(RmsNormBackward)(x, weight, eps, dy, dx, accumulate);
 }
 
+void layer_norm(ConstMatrixView x, std::span<const float> weight, std::span<const float> bias, float eps,
+                MatrixView y) {
+  HWY_DYNAMIC_DISPATCH(LayerNorm)(x, weight, bias, eps, y);
+}
+
+void gelu(Gelu form, MatrixView x) { HWY_DYNAMIC_DISPATCH(GeluInPlace)(form, x); }
+
+void rms_norm_tangents(ConstMatrixView x, std::span<const float> weight, float eps, ConstMatrixView dx, MatrixView dy) {
+  HWY_DYNAMIC_DISPATCH(RmsNormTangents)(x, weight, eps, dx, dy);
+}
+
 void gate(Activation activation, ConstMatrixView gate, ConstMatrixView up, MatrixView y) {
   HWY_DYNAMIC_DISPATCH(Gate)(activation, gate, up, y);
 }
@@ -187,6 +289,14 @@ void gate(Activation activation, ConstMatrixView gate, ConstMatrixView up, Matri
 void gate_backward(Activation activation, ConstMatrixView gate, ConstMatrixView up, ConstMatrixView dy,
                    MatrixView d_gate, MatrixView d_up) {
   HWY_DYNAMIC_DISPATCH(GateBackward)(activation, gate, up, dy, d_gate, d_up);
+}
+
+void gate_tangents(Activation activation, ConstMatrixView gate, ConstMatrixView up, MatrixView d_gate,
+                   ConstMatrixView d_up) {
+  Matrix ones = Matrix::uninitialized(gate.rows, gate.cols), value = Matrix::uninitialized(gate.rows, gate.cols);
+  std::fill_n(ones.data(), ones.size(), 1.0f);
+  gate_backward(activation, gate, up, ones, ones, value);
+  HWY_DYNAMIC_DISPATCH(MultiplyAdd)(ones, value, d_gate, d_up);
 }
 
 float log_sum_exp(std::span<const float> x) { return HWY_DYNAMIC_DISPATCH(LogSumExp)(x); }

@@ -19,12 +19,25 @@ void rms_norm(ConstMatrixView x, std::span<const float> weight, float eps, Matri
 // dx[p] (+)= gradient w.r.t. x of the above, given dy.
 void rms_norm_backward(ConstMatrixView x, std::span<const float> weight, float eps, ConstMatrixView dy, MatrixView dx,
                        bool accumulate);
+// The derivative of the above along dx: dy [R · P], row r·P + p along direction r at x[p]. dy may be dx.
+void rms_norm_tangents(ConstMatrixView x, std::span<const float> weight, float eps, ConstMatrixView dx, MatrixView dy);
+
+// y[p] = (x[p] − mean(x[p])) / sqrt(variance(x[p]) + eps) · weight + bias. y may be x.
+void layer_norm(ConstMatrixView x, std::span<const float> weight, std::span<const float> bias, float eps, MatrixView y);
+
+// Gaussian error linear units x Φ(x) (Hendrycks & Gimpel 2016), Φ by the error function or by its tanh approximation.
+enum class Gelu { erf, tanh };
+// In place.
+void gelu(Gelu form, MatrixView x);
 
 // y = activation(gate) · up, all [P, F].
 void gate(Activation activation, ConstMatrixView gate, ConstMatrixView up, MatrixView y);
 // d_gate and d_up [P, F] from dy. d_gate may be gate or dy, d_up may be up.
 void gate_backward(Activation activation, ConstMatrixView gate, ConstMatrixView up, ConstMatrixView dy,
                    MatrixView d_gate, MatrixView d_up);
+// The derivative of gate() along d_gate and d_up [R · P, F], written over d_gate.
+void gate_tangents(Activation activation, ConstMatrixView gate, ConstMatrixView up, MatrixView d_gate,
+                   ConstMatrixView d_up);
 
 // cos and sin of position · frequency for each row: [P, head_dim / 2] each.
 struct RopeTable {

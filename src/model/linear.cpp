@@ -1,5 +1,7 @@
 #include "model/linear.h"
 
+#include "base/parallel.h"
+
 namespace hone {
 
 const PackedRows& LinearInput::packed() {
@@ -18,8 +20,10 @@ void LinearInput::forward(const FrozenLinear& layer, MatrixView y) {
   else
     int8_forward(quantized(), 0, x_.rows, layer.int8, y);
   if (!layer.bias) return;
-  for (size_t p = 0; p < y.rows; ++p)
-    for (size_t o = 0; o < layer.out; ++o) y.row(p)[o] += layer.bias[o];
+  parallel_ranges(y.rows, 8, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p)
+      for (size_t o = 0; o < layer.out; ++o) y.row(p)[o] += layer.bias[o];
+  });
 }
 
 }  // namespace hone

@@ -11,17 +11,21 @@
 namespace hone {
 
 struct HubModel {
-  // One package; several are the file's parts in order.
+  // An entry of one package; several are a file's parts in order.
   struct Part {
     std::string package;
     std::string version;
     std::string entry;  // path inside the wheel
   };
+  struct File {
+    std::string path;    // below the model's folder; empty: the model is this one file
+    std::string sha256;  // of the whole file
+    std::vector<Part> parts;
+  };
   std::string name;
-  std::string file;     // name in the cache directory
-  std::string sha256;   // of the whole file
+  std::string place;    // name in the cache directory, of the file or of the folder
   std::string licence;  // one line
-  std::vector<Part> parts;
+  std::vector<File> files;
 };
 
 std::span<const HubModel> hub_models();
@@ -30,18 +34,18 @@ const HubModel& hub_model(std::string_view name);
 
 enum class HubState {
   absent,
-  damaged,  // there, with another hash
+  damaged,  // there, but a file is missing or has another hash
   ready,
 };
 
-// cache_directory() / model.file, whether or not it is there.
+// cache_directory() / model.place, whether or not it is there.
 std::filesystem::path hub_path(const HubModel& model);
-// Hashes the file. Throws Error{io}.
+// Hashes the files. Throws Error{io}.
 HubState hub_state(const HubModel& model);
 
-// Downloads with pip, checks the hash and renames into place: afterwards hub_path(model) is the right file, or it is
-// what it was before. Throws Error{unsupported} if there is no pip, Error{io} if pip fails, Error{corrupt} if what
-// came has another hash, Error{cancelled}.
+// Downloads with pip, checks the hashes and renames into place: afterwards hub_path(model) is the right file or folder,
+// or it is what it was before. Throws Error{unsupported} if there is no pip, Error{io} if pip fails, Error{corrupt} if
+// what came has another hash, Error{cancelled}.
 void hub_download(const HubModel& model, const Watch& watch = {});
 
 }  // namespace hone

@@ -6,7 +6,9 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "model/quantization.h"
@@ -183,10 +185,14 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedM
   for (const NamedMatrix& tensor : tensors) {
     if (tensor.name == metadata_key || header.contains(tensor.name))
       fail(path, shown(tensor.name), "the name is reserved or occurs twice", ErrorCode::bad_input);
-    const size_t start = end;
-    end += tensor.values.rows * tensor.values.cols * sizeof(float);
-    header[tensor.name] = {
-        {"dtype", "F32"}, {"shape", {tensor.values.rows, tensor.values.cols}}, {"data_offsets", {start, end}}};
+    const size_t start = end, values = tensor.values.rows * tensor.values.cols;
+    end += values * sizeof(float);
+    std::vector<size_t> shape = tensor.shape;
+    if (shape.empty()) shape = {tensor.values.rows, tensor.values.cols};
+    if (std::reduce(shape.begin(), shape.end(), size_t{1}, std::multiplies<>()) != values)
+      fail(path, shown(tensor.name), fmt::format("[{}] is not the shape of {} values", fmt::join(shape, ", "), values),
+           ErrorCode::bad_input);
+    header[tensor.name] = {{"dtype", "F32"}, {"shape", shape}, {"data_offsets", {start, end}}};
   }
   std::string text;
   try {

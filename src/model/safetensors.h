@@ -35,10 +35,11 @@ class SafeTensors {
   std::map<std::string, std::string> metadata_;
 };
 
-// Writes F32 tensors; atomic. Throws Error{io}.
+// Writes F32 tensors; atomic. Throws Error{io}, Error{bad_input} for a shape of another number of values.
 struct NamedMatrix {
   std::string name;
   ConstMatrixView values;
+  std::vector<size_t> shape = {};  // as the file shall say it; empty: [rows, cols]
 };
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedMatrix> tensors,
                        const std::map<std::string, std::string>& metadata = {});

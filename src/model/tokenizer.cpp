@@ -5,6 +5,7 @@
 #include "model/bpe_tokenizer.h"
 #include "model/gguf.h"
 #include "model/spm_tokenizer.h"
+#include "model/wordpiece.h"
 
 namespace hone {
 
@@ -12,9 +13,10 @@ std::unique_ptr<const Tokenizer> Tokenizer::from_gguf(const Gguf& file) {
   const std::string& model = file.string("tokenizer.ggml.model");
   if (model == "gpt2") return std::make_unique<BpeTokenizer>(file);
   if (model == "llama") return std::make_unique<SpmTokenizer>(file);
+  if (model == "bert") return std::make_unique<WordPieceTokenizer>(file);
   throw Error(ErrorCode::unsupported,
-              fmt::format("'{}': tokenizer.ggml.model is '{}'; hone knows gpt2 (byte-level BPE) and llama "
-                          "(SentencePiece)",
+              fmt::format("'{}': tokenizer.ggml.model is '{}'; hone knows gpt2 (byte-level BPE), llama "
+                          "(SentencePiece) and bert (WordPiece)",
                           file.path().string(), model));
 }
 

@@ -10,7 +10,7 @@ trap 'rm -rf "$fresh"' EXIT
 export PYTHONDONTWRITEBYTECODE=1
 
 present() {
-  if [ -f "$cache/$1" ]; then
+  if [ -e "$cache/$1" ]; then
     echo "$cache/$1"
   else
     echo "needs $cache/$1: absent, its golden values are not checked" >&2
@@ -19,5 +19,6 @@ present() {
 }
 
 "$python" "$here/make.py" -o "$fresh" --models --tiny \
-  --real "$(present SmolLM2-135M-Instruct.Q4_1.gguf)" "$(present gemma-3-270m-q4_k_m.gguf)"
+  --real "$(present SmolLM2-135M-Instruct.Q4_1.gguf)" "$(present gemma-3-270m-q4_k_m.gguf)" \
+  "$(present all-MiniLM-L6-v2)"
 "$python" "$here/compare.py" "$here" "$fresh"

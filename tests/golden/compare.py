@@ -34,7 +34,7 @@ def differences(committed, fresh):
 def main():
     committed, fresh = map(pathlib.Path, sys.argv[1:])
     failures = 0
-    for path in sorted(fresh.glob("*/*")):
+    for path in sorted(path for path in fresh.glob("**/*") if path.is_file()):
         name = path.relative_to(fresh)
         if not (committed / name).exists():
             found = ["is not committed"]

@@ -234,3 +234,26 @@ def write_real(model_path, tokens, path):
     values["lora_losses"] = batch.losses(model, lora).numpy()
     values["adam"] = batch.adam(model, lora, learning_rate=1e-4)
     safetensors.write(path, values)
+
+
+def write_heads(path):
+    """A linear head that starts anywhere and is trained by full-batch Adam on 37 points of 19 features in 7 classes: the
+    logits of two queries before the first and after some steps."""
+    classes, dimension, points = 7, 19, 37
+    weight, bias = (torch.from_numpy(generator.uniform(stream, shape, 1)).double().requires_grad_()
+                    for stream, shape in ((1, (classes, dimension)), (2, (classes,))))
+    x = torch.from_numpy(generator.uniform(3, (points, dimension), 4)).double()
+    queries = torch.from_numpy(generator.uniform(4, (2, dimension), 4)).double()
+    y = torch.from_numpy((generator.bits(5, points) % np.uint64(classes)).astype(np.int64))
+    checkpoints, logits, losses = [0, 1, 10, 60], [], []
+    optimizer = torch.optim.Adam([weight, bias], lr=0.05)
+    for step in range(checkpoints[-1] + 1):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(F.linear(x, weight, bias), y)
+        if step in checkpoints:
+            logits.append(F.linear(queries, weight, bias).detach())
+            losses.append(loss.detach())
+        loss.backward()
+        optimizer.step()
+    safetensors.write(path, {"labels": y, "checkpoints": torch.tensor(checkpoints), "logits": torch.cat(logits),
+                             "losses": torch.stack(losses)})

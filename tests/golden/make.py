@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Makes the tiny models and the golden values that tests/parity_test.cpp holds hone against.
+"""Makes the tiny models and the golden values that hone's tests hold it against.
 
-    make.py -o DIR [--models] [--tiny] [--real smollm2.gguf gemma3.gguf]
+    make.py -o DIR [--models] [--tiny] [--real smollm2.gguf gemma3.gguf minilm-folder]
 
---models writes DIR/models/*.gguf, the same bytes each time; --tiny and --real write DIR/values/*.safetensors. A real
-model given as - is left out. The real models read the first 512 tokens of text.txt, which stand in tokens.json, as do
-those of the digits that SmolLM2's Grams are made with.
+--models writes DIR/models/*, the same bytes each time; --tiny and --real write DIR/values/*.safetensors. A real model
+given as - is left out. The language models read the first 512 tokens of text.txt, which stand in tokens.json, as do
+those of the digits that SmolLM2's Grams are made with. MiniLM reads texts.txt line by line, then the first 512 tokens of
+text.txt; tokens.json has its tokens, too.
 """
 import argparse
 import json
@@ -13,7 +14,9 @@ import pathlib
 
 import torch
 
+import bert
 import goldens
+import lenet
 import safetensors
 import tiny
 
@@ -26,7 +29,7 @@ def main():
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True)
     parser.add_argument("--models", action="store_true", help="the tiny models")
     parser.add_argument("--tiny", action="store_true", help="golden values of the tiny models, which are made too")
-    parser.add_argument("--real", nargs=2, metavar=("SMOLLM2", "GEMMA3"), help="golden values of the real models")
+    parser.add_argument("--real", nargs=3, metavar=("SMOLLM2", "GEMMA3", "MINILM"), help="golden values of the real models")
     parser.add_argument("--threads", type=int, help="default: all cores")
     options = parser.parse_args()
     if options.threads:
@@ -37,19 +40,25 @@ def main():
     values.mkdir(exist_ok=True)
     if options.models or options.tiny:
         tiny.write_models(models)
+        bert.write_tiny(models)
         quantization = tiny.write_quantization(models)
     if options.tiny:
         safetensors.write(values / "quantization.safetensors", quantization)
         goldens.write_activation(values / "activation.safetensors")
+        lenet.write(values / "lenet.safetensors")
+        goldens.write_heads(values / "heads.safetensors")
         for name in TINY:
             goldens.write_tiny(models / f"{name}.gguf", values / f"{name}.safetensors")
             goldens.write_grams(models / f"{name}.gguf", goldens.tiny_prompts(), [5, 9, 14, 2], [0, 0.25, 0.5, 1],
                                 values / f"{name}_grams.safetensors")
+        bert.write_values(models / "bert", bert.TINY_TEXTS, range(bert.LAYERS + 1), values / "bert.safetensors")
     if options.real:
         tokens = json.loads((HERE / "tokens.json").read_text())
         for name, path in zip(("smollm2", "gemma3"), options.real):
             if path != "-":
                 goldens.write_real(path, tokens[name], values / f"{name}_real.safetensors")
+        if options.real[2] != "-":
+            bert.write_vectors(pathlib.Path(options.real[2]), tokens["minilm"], values / "minilm_real.safetensors")
         if options.real[0] != "-":
             digits = tokens["smollm2_digits"]
             prompts = goldens.digit_prompts(digits, tokens["smollm2_arrow"], tokens["smollm2_newline"])

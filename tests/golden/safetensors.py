@@ -1,10 +1,10 @@
-"""Reads and writes safetensors files of float32 and int32 tensors."""
+"""Reads and writes safetensors files of float32 and int32 tensors; reads int64 ones too."""
 import json
 import struct
 
 import numpy as np
 
-_TYPES = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4")}
+_TYPES = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "I64": np.dtype("<i8")}
 
 
 def write(path, tensors):
@@ -29,6 +29,8 @@ def read(path):
     size, = struct.unpack_from("<Q", data)
     tensors = {}
     for name, entry in json.loads(data[8:8 + size]).items():
+        if name == "__metadata__":
+            continue
         begin, end = entry["data_offsets"]
         values = np.frombuffer(data[8 + size + begin:8 + size + end], dtype=_TYPES[entry["dtype"]])
         tensors[name] = values.reshape(entry["shape"])

@@ -2,12 +2,15 @@
 // number of their ids and the ids (int32 each).
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "hone/base.h"
 #include "hone/tokenizer.h"
 #include "model/gguf.h"
+#include "model/wordpiece.h"
 
 int main(int argc, char** argv) {
   if (argc < 2 || argc > 3) {
@@ -15,7 +18,11 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    const auto tokenizer = hone::Tokenizer::from_gguf(hone::Gguf::open(argv[1]));
+    std::unique_ptr<const hone::Tokenizer> tokenizer;
+    if (std::filesystem::is_directory(argv[1]))
+      tokenizer = hone::WordPieceTokenizer::open_folder(argv[1]);
+    else
+      tokenizer = hone::Tokenizer::from_gguf(hone::Gguf::open(argv[1]));
     std::string text;
     uint32_t length = 0;
     while (std::fread(&length, sizeof length, 1, stdin) == 1) {

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Compares hone's tokenizers with others on random and adversarial strings: no difference is allowed.
 
-    tokenizer_peer.py TOKENIZE_LINES [--smollm FILE] [--gemma FILE] [--count 200000] [--seed 1]
+    tokenizer_peer.py TOKENIZE_LINES [--smollm FILE] [--gemma FILE] [--bert FILE] [--minilm FOLDER] [--count 200000]
+                      [--seed 1]
 
 smollm: the PyPI package `tokenizers`, built from the file's vocabulary and merges.
 gpt-2, llama-bpe, qwen2: the same on GPT-2's vocabulary (ggml-vocab-gpt-2.gguf), with each model's way to cut words.
+bert:   the same on bert-bge's vocabulary (ggml-vocab-bert-bge.gguf) and on MiniLM's folder.
 gemma:  SentencePiece's BPE, written out below in the slowest and plainest way, and the PyPI package `sentencepiece` as
         well where it is installed, with a model built from the file's vocabulary.
 
 Only code points that Unicode 14 assigns are used (surrogates excluded): PCRE2 10.42 knows that version, and other
-libraries know other ones. Python 3.11 has the tables of Unicode 14; other versions of Python are refused.
+libraries know other ones. `tokenizers` classifies punctuation and marks for BERT by Unicode 8: characters that it takes
+for something else are left out there. Python 3.11 has the tables of Unicode 14; other versions of Python are refused.
 Exit code: 0 no difference, 1 differences, 2 wrong usage.
 """
 
@@ -88,6 +91,11 @@ class RandomTexts:
         self.rare = [c for c in self.assigned if not ("\u3400" <= c <= "\ud7a3" or "\ue000" <= c <= "\uf8ff" or
                                                       "\U00017000" <= c <= "\U0001b2ff" or c >= "\U00020000")]
         self.script_names = sorted(self.scripts)
+
+    def leave_out(self, characters):
+        for name in ("assigned", "marks", "digits", "rare"):
+            setattr(self, name, [c for c in getattr(self, name) if c not in characters])
+        self.scripts = {name: [c for c in script if c not in characters] or ["a"] for name, script in self.scripts.items()}
 
     def chunk(self):
         pick = self.random
@@ -312,6 +320,62 @@ def sentencepiece_processor(metadata):
     return sentencepiece.SentencePieceProcessor(model_proto=bytes(model))
 
 
+def unlike_unicode_14(characters):
+    """Those that `tokenizers` cleans or cuts otherwise than their general category says."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    normalizer, cutter = normalizers.BertNormalizer(handle_chinese_chars=False), pre_tokenizers.BertPreTokenizer()
+    found = set()
+    for character in characters:
+        category = unicodedata.category(character)
+        if category[0] == "C":
+            expected = " " if character in "\t\n\r" else ""
+        elif category[0] == "Z":
+            expected = " "
+        else:
+            decomposed = unicodedata.normalize("NFD", character)
+            expected = "".join(c.lower() for c in decomposed if unicodedata.category(c) != "Mn")
+        ascii_symbol = character.isascii() and category[0] == "S"
+        pieces = 3 if category[0] == "P" or ascii_symbol else 2 if character.isspace() else 1
+        cleaned = character == "\ufffd" or normalizer.normalize_str(character) == expected
+        if not cleaned or len(cutter.pre_tokenize_str(f"a{character}b")) != pieces:
+            found.add(character)
+    return found
+
+
+def compare_bert(program, paths, count, seed):
+    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+
+    controls = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    generator = RandomTexts(seed, controls + ["##ing", "[unused1]"])
+    other = unlike_unicode_14(generator.assigned)
+    print(f"bert: {len(other)} characters that tokenizers knows by an older Unicode are left out")
+    generator.leave_out(other)
+    texts = [generator.text() for _ in range(count)]
+    differences = 0
+    for path in paths:
+        if not path.exists():
+            print(f"{path} is absent: not compared")
+            continue
+        if path.is_dir():
+            tokens = (path / "vocab.txt").read_text().split("\n")[:-1]
+        else:
+            metadata = read_metadata(path)
+            columns = zip(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"])
+            tokens = [token if kind == CONTROL or token[0] == "[" and token[-1] == "]" and len(token) > 1 else
+                      token[1:] if token[0] == WORD_START else "##" + token for token, kind in columns]
+        peer = Tokenizer(models.WordPiece(vocab={token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+        peer.normalizer = normalizers.BertNormalizer()
+        peer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        name = f"bert ({path.name})"
+        got = run_hone(program, path, texts, special=False)
+        differences += report(name, texts, encode_all(peer, texts), got)
+        peer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in controls])
+        got = run_hone(program, path, texts, special=True)
+        differences += report(name + " with control tokens", texts, encode_all(peer, texts), got)
+    return differences
+
+
 def compare_gemma(program, path, count, seed):
     metadata = read_metadata(path)
     columns = zip(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"])
@@ -337,6 +401,8 @@ def main():
     parser.add_argument("--smollm", type=Path, default=cache / "SmolLM2-135M-Instruct.Q4_1.gguf")
     parser.add_argument("--gpt2", type=Path, default=data / "tokenizer" / "ggml-vocab-gpt-2.gguf")
     parser.add_argument("--gemma", type=Path, default=cache / "gemma-3-270m-q4_k_m.gguf")
+    parser.add_argument("--bert", type=Path, default=data / "tokenizer" / "ggml-vocab-bert-bge.gguf")
+    parser.add_argument("--minilm", type=Path, default=cache / "all-MiniLM-L6-v2")
     parser.add_argument("--count", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -349,6 +415,8 @@ def main():
             differences += compare(options.tokenize_lines.resolve(), model, options.count, options.seed)
         else:
             print(f"{model} is absent: not compared")
+    differences += compare_bert(options.tokenize_lines.resolve(), (options.bert, options.minilm), options.count,
+                                options.seed)
     return 1 if differences else 0
 
 

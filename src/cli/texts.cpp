@@ -1,0 +1,91 @@
+#include "cli/texts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/files.h"
+#include "cli/streams.h"
+#include "data/delimited.h"
+#include "hone/base.h"
+
+namespace hone::cli {
+namespace {
+
+std::string format_of(const std::filesystem::path& file) {
+  const std::string extension = file.extension().string();
+  if (extension == ".jsonl" || extension == ".ndjson") return "jsonl";
+  if (extension == ".csv" || extension == ".tsv") return extension.substr(1);
+  return "lines";
+}
+
+// Calls visit(line number, line) for every line, without its end.
+template <class Visit>
+void for_each_line(std::string_view text, const Visit& visit) {
+  for (size_t number = 1; !text.empty(); ++number) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    visit(number, line.ends_with('\r') ? line.substr(0, line.size() - 1) : line);
+  }
+}
+
+void read_json_lines(const std::string& file, std::string_view text, const std::string& field,
+                     std::vector<std::string>& texts) {
+  for_each_line(text, [&](size_t number, std::string_view line) {
+    if (line.find_first_not_of(" \t") == std::string_view::npos) return;
+    const nlohmann::json object = nlohmann::json::parse(line, nullptr, false);
+    if (!object.is_object() || !object.contains(field) || !object[field].is_string())
+      refuse_line(file, number,
+                  fmt::format("no JSON object with a string \"{}\"; --column names another field", field));
+    texts.push_back(object[field].get<std::string>());
+  });
+}
+
+void read_table_column(const std::string& file, std::string_view text, char separator, const std::string& column,
+                       std::vector<std::string>& texts) {
+  std::vector<Record> records = delimited_records(file, text, separator);
+  if (records.empty()) return;
+  const std::vector<std::string>& header = records[0].fields;
+  const auto found = std::ranges::find(header, column);
+  if (found == header.end())
+    refuse_line(
+        file, records[0].line,
+        fmt::format("there is no column '{}' but {}; --column names another one", column, fmt::join(header, ", ")));
+  const auto index = static_cast<size_t>(found - header.begin());
+  for (size_t r = 1; r < records.size(); ++r) {
+    check_fields(file, records[0], records[r]);
+    texts.push_back(std::move(records[r].fields[index]));
+  }
+}
+
+}  // namespace
+
+void TextSource::add_to(CLI::App& command) {
+  command.add_option("FILE", files, "Files of texts; - reads standard input")->required();
+  command.add_option("--format", format, "lines, jsonl, csv or tsv (default: by the end of the name, else lines)")
+      ->check(CLI::IsMember({"auto", "lines", "jsonl", "csv", "tsv"}));
+  command.add_option("--column", column, "The field of JSONL or the column of a table that is the text")
+      ->capture_default_str();
+}
+
+std::vector<std::string> TextSource::read() const {
+  std::vector<std::string> texts;
+  for (const std::string& file : files) {
+    const std::string contents = file == "-" ? read_standard_input() : read_file(file);
+    std::string_view text = contents;
+    constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+    if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
+    const std::string kind = format == "auto" ? format_of(file) : format;
+    if (kind == "jsonl")
+      read_json_lines(file, text, column, texts);
+    else if (kind == "lines")
+      for_each_line(text, [&](size_t, std::string_view line) { texts.emplace_back(line); });
+    else
+      read_table_column(file, text, kind == "csv" ? ',' : '\t', column, texts);
+  }
+  return texts;
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,22 @@
+// Texts from files: one a line, or a field of JSONL, CSV or TSV.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+namespace hone::cli {
+
+struct TextSource {
+  std::vector<std::string> files;  // "-" is standard input
+  std::string format = "auto";     // lines, jsonl, csv, tsv; auto: by the end of the name, else lines
+  std::string column = "text";     // the field of JSONL, the column that a table's header names
+
+  // FILE..., --format and --column.
+  void add_to(CLI::App& command);
+  // The texts of all files, in order. Of lines every one counts, also an empty one. Throws Error{bad_input} naming file
+  // and line, Error{not_found, io}.
+  std::vector<std::string> read() const;
+};
+
+}  // namespace hone::cli

@@ -1,0 +1,26 @@
+// Tables of text: RFC 4180, with commas or another character between the fields.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hone {
+
+struct Record {
+  size_t line = 0;  // where it starts
+  std::vector<std::string> fields;
+};
+
+// Fields in quotes where they hold the separator, quotes (doubled) or ends of lines. Lines end in \n or \r\n; empty
+// ones and a byte order mark are left out. Throws Error{bad_input} naming `file` and the line.
+std::vector<Record> delimited_records(const std::filesystem::path& file, std::string_view text, char separator = ',');
+
+// Throws Error{bad_input}: "'file', line 3: why".
+[[noreturn]] void refuse_line(const std::filesystem::path& file, size_t line, std::string_view why);
+
+// Throws Error{bad_input} for a record of other than the first one's number of fields.
+void check_fields(const std::filesystem::path& file, const Record& first, const Record& record);
+
+}  // namespace hone

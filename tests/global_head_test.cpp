@@ -1,0 +1,135 @@
+// Global heads: optimality, the published training, files, folds.
+#include <gtest/gtest.h>
+
+#include "expect_error.h"
+#include "golden.h"
+#include "head_problem.h"
+#include "hone/heads.h"
+#include "temporary_folder.h"
+
+namespace hone::test {
+namespace {
+
+double accuracy(const LinearHead& head, const HeadProblem& problem) {
+  const Matrix logits = head.logits(problem.x);
+  size_t right = 0;
+  for (size_t i = 0; i < problem.y.size(); ++i)
+    right += std::ranges::max_element(logits.row(i)) - logits.row(i).begin() == problem.y[i];
+  return static_cast<double>(right) / static_cast<double>(problem.y.size());
+}
+
+TEST(GlobalHead, GradientVanishesAtTheFit) {
+  const HeadProblem problem(700, 9, 5, 1);
+  constexpr double ridge = 1e-3;
+  const PlainHead head(fit_head(problem.x, problem.y, 5, {.ridge = ridge}));
+  const std::vector<double> gradient = head.gradient(problem, first_ids(700));
+  for (size_t i = 0; i < gradient.size(); ++i) {
+    const bool bias = i % head.columns + 1 == head.columns;
+    EXPECT_LT(std::abs(gradient[i] + (bias ? 0 : ridge * head.weights[i])), 2e-5);
+  }
+}
+
+TEST(GlobalHead, ThreadsDoNotChangeIt) {
+  const HeadProblem problem(600, 9, 5, 1);
+  const int before = threads();
+  set_threads(1);
+  const LinearHead one = fit_head(problem.x, problem.y, 5),
+                   adam_one = fit_head_adam(problem.x, problem.y, 5, {.epochs = 3});
+  set_threads(3);
+  const LinearHead three = fit_head(problem.x, problem.y, 5),
+                   adam_three = fit_head_adam(problem.x, problem.y, 5, {.epochs = 3});
+  set_threads(before);
+  EXPECT_TRUE(same_bits(one.weights, three.weights));
+  EXPECT_EQ(one.bias, three.bias);
+  EXPECT_TRUE(same_bits(adam_one.weights, adam_three.weights));
+}
+
+// One batch an epoch is full-batch Adam, whatever the order of the rows.
+TEST(GlobalHead, PublishedAdamEqualsPlainDoublePrecision) {
+  const HeadProblem problem(60, 7, 3, 1);
+  PlainHead want(fit_head_adam(problem.x, problem.y, 3, {.epochs = 0, .seed = 4}));
+  for (const double w : want.weights) EXPECT_LE(std::abs(w), 1 / std::sqrt(7.0));
+  want.train(problem, first_ids(60), 0.01, 25);
+  const PlainHead have(
+      fit_head_adam(problem.x, problem.y, 3, {.learning_rate = 0.01, .epochs = 25, .batch = 60, .seed = 4}));
+  for (size_t i = 0; i < want.weights.size(); ++i) EXPECT_NEAR(have.weights[i], want.weights[i], 1e-4);
+}
+
+TEST(GlobalHead, BothWaysAgreeOnWhatIsEasy) {
+  const HeadProblem problem(500, 30, 4, 1);
+  const double best = accuracy(fit_head(problem.x, problem.y, 4), problem);
+  EXPECT_GT(best, 0.97);
+  EXPECT_GT(accuracy(fit_head_adam(problem.x, problem.y, 4, {.batch = 50}), problem), best - 0.03);
+}
+
+TEST(GlobalHead, FilesKeepEverything) {
+  const TemporaryFolder folder;
+  const HeadProblem problem(10, 9, 3, 1);
+  const std::vector<std::string> labels = {"a", "b, \"c\"", "ü"};
+  save_head(folder.path() / "head.safetensors", problem.start, labels);
+  const NamedHead opened = open_head(folder.path() / "head.safetensors");
+  EXPECT_TRUE(same_bits(opened.head.weights, problem.start.weights));
+  EXPECT_EQ(opened.head.bias, problem.start.bias);
+  EXPECT_EQ(opened.labels, labels);
+  save_head(folder.path() / "nameless.safetensors", problem.start);
+  EXPECT_TRUE(open_head(folder.path() / "nameless.safetensors").labels.empty());
+  HONE_EXPECT_ERROR(save_head(folder.path() / "x", problem.start, std::span(labels).first(2)), ErrorCode::bad_input,
+                    "2 names for 3 classes");
+  HONE_EXPECT_ERROR(open_head(folder.path() / "absent"), ErrorCode::not_found, "absent");
+}
+
+TEST(GlobalHead, DamagedFilesAreNamed) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "head.safetensors";
+  const Matrix weight(3, 2), bias(1, 4);
+  const NamedMatrix mismatched[] = {{"weight", weight}, {"bias", bias}};
+  write_safetensors(path, mismatched);
+  HONE_EXPECT_ERROR(open_head(path), ErrorCode::corrupt, "head.safetensors");
+  const NamedMatrix right[] = {{"weight", weight}, {"bias", bias.view().row_range(0, 1)}};
+  write_safetensors(path, std::span(right).first(1));
+  HONE_EXPECT_ERROR(open_head(path), ErrorCode::not_found, "bias");
+  const Matrix three(1, 3);
+  const NamedMatrix named[] = {{"weight", weight}, {"bias", three}};
+  for (const char* labels : {"not json", "{}", "[\"a\"]", "[1, 2, 3]"}) {
+    write_safetensors(path, named, {{"labels", labels}});
+    HONE_EXPECT_ERROR(open_head(path), ErrorCode::corrupt, "head.safetensors");
+  }
+}
+
+TEST(GlobalHead, BadInputIsNamed) {
+  HeadProblem problem(20, 3, 2, 1);
+  HONE_EXPECT_ERROR(fit_head(problem.x, problem.y, 1), ErrorCode::bad_input, "one class");
+  HONE_EXPECT_ERROR(fit_head(Matrix(0, 3), {}, 2), ErrorCode::bad_input, "no rows");
+  HONE_EXPECT_ERROR(fit_head(problem.x, std::span(problem.y).first(3), 2), ErrorCode::bad_input,
+                    "20 rows of features but 3");
+  HONE_EXPECT_ERROR(fit_head(problem.x, problem.y, 2, {.ridge = -1}), ErrorCode::bad_input, "ridge");
+  HONE_EXPECT_ERROR(fit_head_adam(problem.x, problem.y, 2, {.batch = 0}), ErrorCode::bad_input, "batch");
+  HONE_EXPECT_ERROR(cross_fit(problem.x, problem.y, 2, 1), ErrorCode::bad_input, "folds");
+  HONE_EXPECT_ERROR(problem.start.logits(Matrix(1, 4)), ErrorCode::bad_input, "3 features");
+  Watch watch;
+  watch.cancel.cancel();
+  HONE_EXPECT_ERROR(fit_head(problem.x, problem.y, 2, {}, watch), ErrorCode::cancelled, "");
+}
+
+TEST(CrossFit, AHeadDoesNotDependOnItsFold) {
+  HeadProblem problem(90, 4, 3, 1);
+  const CrossFit before = cross_fit(problem.x, problem.y, 3, 3);
+  ASSERT_EQ(before.heads.size(), 3U);
+  for (int f = 0; f < 3; ++f) EXPECT_EQ(std::ranges::count(before.fold, f), 30);
+  for (int c = 0; c < 3; ++c) {
+    std::vector<int> held(3);
+    for (size_t i = 0; i < 90; ++i)
+      if (problem.y[i] == c) ++held[static_cast<size_t>(before.fold[i])];
+    EXPECT_LE(*std::ranges::max_element(held) - *std::ranges::min_element(held), 1);
+  }
+  for (size_t i = 0; i < 90; ++i)
+    if (before.fold[i] == 1)
+      for (float& value : problem.x.row(i)) value = 7;
+  const CrossFit after = cross_fit(problem.x, problem.y, 3, 3);
+  EXPECT_EQ(before.fold, after.fold);
+  EXPECT_TRUE(same_bits(before.heads[1].weights, after.heads[1].weights));
+  EXPECT_FALSE(same_bits(before.heads[0].weights, after.heads[0].weights));
+}
+
+}  // namespace
+}  // namespace hone::test
