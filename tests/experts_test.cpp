@@ -18,7 +18,7 @@ namespace {
 // everywhere near a point.
 class ExpertsTest : public testing::Test {
  protected:
-  static constexpr size_t dimension = 6, classes = 3;
+  static constexpr size_t dimension = 4, classes = 3;
 
   ExpertsTest() : x(Matrix::uninitialized(1500, dimension)), queries(Matrix::uninitialized(400, dimension)) {
     RandomStream random(1, "experts");
