@@ -202,11 +202,24 @@ TEST(LocalHeads, AbsentNeighboursAreLeftOut) {
 TEST(LocalHeads, EqualNeighboursDoNotBreakTheSecondOrder) {
   HeadProblem problem(40, 60, 30, 1);
   for (size_t i = 0; i < 40; ++i) std::ranges::copy(problem.x.row(i % 5), problem.x.row(i).begin());
-  const LocalTraining training{.solver = LocalSolver::lbfgs, .steps = 100, .ridge = 0.01F};
+  const LocalTraining training{.solver = LocalSolver::lbfgs, .steps = 400, .ridge = 0.01F};
   const std::vector<int64_t> ids = first_ids(40);
   const auto answers = local_answers(problem.start, problem.x, problem.y, {ids, 40}, problem.queries, training);
   const PlainHead head(local_heads(problem.start, problem.x, problem.y, {ids, 40}, training)[0]);
   EXPECT_LT(worst(answers.logits[0].row(0), head.logits(problem.queries.row(0))), 2e-3);
+}
+
+// The solver does not depend on the basis: with fewer points than features it works in that of the points. Later steps
+// amplify rounding along directions that only the ridge curves.
+TEST(LocalHeads, TheSecondOrderIsInvariantUnderRotation) {
+  const HeadProblem problem(20, 90, 40, 1);
+  const std::vector<int64_t> ids = first_ids(20);
+  for (const int steps : {1, 3, 5}) {
+    const LocalTraining training{.solver = LocalSolver::lbfgs, .steps = steps};
+    const auto answers = local_answers(problem.start, problem.x, problem.y, {ids, 20}, problem.queries, training);
+    const PlainHead head(local_heads(problem.start, problem.x, problem.y, {ids, 20}, training)[0]);
+    EXPECT_LT(worst(answers.logits[0].row(0), head.logits(problem.queries.row(0))), 1e-4) << steps << " steps";
+  }
 }
 
 TEST(LocalHeads, DivergedHeadsStayWithTheirQuery) {

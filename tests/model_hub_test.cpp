@@ -134,8 +134,8 @@ TEST_F(ModelHub, AFolderOfFiles) {
   model_.files = {{.path = "weights", .sha256 = sha256(text), .parts = {part}},
                   {.path = "deep/weights", .sha256 = sha256(text), .parts = {part}}};
   const fs::path place = hub_path(model_);
-  const auto damage = [&](const std::string& file, const char* contents) {
-    folder_.write("cache/hone/small/" + file, contents);
+  const auto damage = [&](const std::string& file, const char* bytes) {
+    folder_.write("cache/hone/small/" + file, bytes);
     EXPECT_EQ(hub_state(model_), HubState::damaged) << file;
   };
   EXPECT_EQ(hub_state(model_), HubState::absent);

@@ -10,6 +10,7 @@
 
 #include "base/files.h"
 #include "base/random.h"
+#include "hone/encoder.h"
 #include "hone/model.h"
 #include "model/gguf.h"
 #include "tests/temporary_folder.h"
@@ -93,6 +94,13 @@ void run(const std::filesystem::path& path, Precision precision) {
   EXPECT_EQ(model->losses(hidden, tokens).size(), tokens.size());
 }
 
+// The hidden states of a short text.
+void run_encoder(const std::filesystem::path& path, Precision precision) {
+  const auto encoder = TextEncoder::open(path, {.precision = precision});
+  const std::vector<std::vector<Token>> texts = {encoder->encode("a word"), encoder->encode("")};
+  EXPECT_EQ(encoder->hidden_states(texts).rows(), texts[0].size() + texts[1].size());
+}
+
 class ModelMutations : public testing::TestWithParam<const char*> {};
 
 TEST_P(ModelMutations, AreRefusedOrRun) {
@@ -106,7 +114,8 @@ TEST_P(ModelMutations, AreRefusedOrRun) {
     SCOPED_TRACE(i);
     const std::filesystem::path file = folder.write("model.gguf", mutated(target, random));
     try {
-      run(file, i % 2 == 0 ? Precision::fp32 : Precision::int8);
+      const Precision precision = i % 2 == 0 ? Precision::fp32 : Precision::int8;
+      GetParam() == std::string("bert.gguf") ? run_encoder(file, precision) : run(file, precision);
     } catch (const Error& error) {
       ++refused;
       EXPECT_TRUE(error.code == ErrorCode::corrupt || error.code == ErrorCode::unsupported) << error.message;
@@ -119,7 +128,8 @@ TEST_P(ModelMutations, AreRefusedOrRun) {
   EXPECT_LT(refused, mutations);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, ModelMutations, testing::Values("llama.gguf", "qwen2.gguf", "gemma3.gguf"),
+INSTANTIATE_TEST_SUITE_P(Golden, ModelMutations,
+                         testing::Values("llama.gguf", "qwen2.gguf", "gemma3.gguf", "bert.gguf"),
                          [](const auto& model) {
                            const std::string name = model.param;
                            return name.substr(0, name.find('.'));

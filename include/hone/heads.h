@@ -50,6 +50,11 @@ struct HeadFit {
 LinearHead fit_head(ConstMatrixView x, std::span<const int> y, size_t classes, const HeadFit& fit = {},
                     const Watch& watch = {});
 
+// Of `candidates` the ridge whose head, fitted to four fifths of the points, has the least log-loss on the others; the
+// fifth is drawn from the stream (seed, "ridge"). Throws as fit_head does, and Error{bad_input} for no candidates.
+double choose_ridge(ConstMatrixView x, std::span<const int> y, size_t classes, std::span<const double> candidates,
+                    const HeadFit& fit = {}, uint64_t seed = 0, const Watch& watch = {});
+
 // The published way: Adam (β .9/.999, ε 1e-8) on mini-batches drawn anew every epoch without replacement, mean
 // cross-entropy, no decay; starts as torch.nn.Linear does, uniform in ±1/√d, from the stream (seed, "head").
 struct AdamFit {

@@ -5,6 +5,7 @@
 
 namespace hone::cli {
 
+void add_classify(CLI::App& program);
 void add_complete(CLI::App& program);
 void add_embed(CLI::App& program);
 void add_eval(CLI::App& program);
@@ -13,6 +14,7 @@ void add_fewshot(CLI::App& program);
 void add_index(CLI::App& program);
 void add_lab(CLI::App& program);
 void add_model(CLI::App& program);
+void add_sae(CLI::App& program);
 void add_score(CLI::App& program);
 void add_search(CLI::App& program);
 void add_tokenize(CLI::App& program);

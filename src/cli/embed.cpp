@@ -35,7 +35,7 @@ void run(const Arguments& arguments) {
   if (!arguments.pooling.empty()) options.pooling = pooling_named(arguments.pooling);
   const std::vector<std::string> texts = arguments.texts.read();
   if (texts.empty()) throw Error(ErrorCode::bad_input, "there is no text to embed: the files are empty");
-  const auto encoder = read_model([&] { return TextEncoder::open(arguments.model, options); });
+  const auto encoder = open_text_encoder(arguments.model, options);
 
   const auto start = std::chrono::steady_clock::now();
   const Matrix vectors = [&] {
@@ -74,8 +74,9 @@ void add_embed(CLI::App& program) {
   command->add_option(
       "--pooling", arguments->pooling,
       "mean, cls, last or directions (default: as the model's files say, of a language model directions)");
-  command->add_flag("--normalize,!--no-normalize", arguments->options.normalize,
-                    "Vectors at length 1, or not (default: as the model's files say)");
+  command->add_flag_function(
+      "--normalize,!--no-normalize", [arguments](int64_t count) { arguments->options.normalize = count > 0; },
+      "Vectors at length 1, or not (default: as the model's files say)");
   command
       ->add_option("--max-tokens", arguments->options.max_tokens,
                    "Read at most so many tokens of a text (default: the model's positions)")

@@ -70,7 +70,7 @@ size_t compute_vectors(const Arguments& arguments, const Model& model, Store& st
   if (arguments.encoder.empty()) {
     encoder = open_encoder(store);
   } else {
-    if (arguments.encoder != "own") encoder = read_model([&] { return TextEncoder::open(arguments.encoder); });
+    if (arguments.encoder != "own") encoder = open_text_encoder(arguments.encoder, {});
     remember_encoder(store, encoder.get(), arguments.encoder);
   }
   return encoder ? store_vectors(*encoder, store, watch) : store_vectors(model, store, watch);

@@ -15,6 +15,7 @@ int run(int argc, char** argv) {
   CLI::App program("hone: test-time training for language models on your own machine", "hone");
   program.require_subcommand(1);
   program.set_version_flag("--version", HONE_VERSION);
+  hone::cli::add_classify(program);
   hone::cli::add_complete(program);
   hone::cli::add_embed(program);
   hone::cli::add_eval(program);
@@ -23,6 +24,7 @@ int run(int argc, char** argv) {
   hone::cli::add_index(program);
   hone::cli::add_lab(program);
   hone::cli::add_model(program);
+  hone::cli::add_sae(program);
   hone::cli::add_score(program);
   hone::cli::add_search(program);
   hone::cli::add_tokenize(program);

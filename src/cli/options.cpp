@@ -39,6 +39,15 @@ Error with_advice(const Error& about_model) {
   return {about_model.code, about_model.message + std::string(advice())};
 }
 
+std::shared_ptr<const TextEncoder> open_text_encoder(const std::filesystem::path& path, const EncoderOptions& options) {
+  try {
+    return TextEncoder::open(path, options);
+  } catch (const Error& error) {
+    if (error.code == ErrorCode::bad_input) throw;
+    throw Error(error.code, error.message + "; `hone model get minilm` fetches an encoder");
+  }
+}
+
 void add_gradient_budget(CLI::App& command, uint64_t& budget) {
   command
       .add_option("--gradient-budget", budget, "Most bytes of gradient rows that the store keeps, e.g. 512MiB (2GiB)")

@@ -39,6 +39,9 @@ auto read_model(const Read& read) {
   }
 }
 
+// TextEncoder::open; an error about its files says what to do about it.
+std::shared_ptr<const TextEncoder> open_text_encoder(const std::filesystem::path& path, const EncoderOptions& options);
+
 // --gradient-budget BYTES, with KiB, MiB, GiB.
 void add_gradient_budget(CLI::App& command, uint64_t& budget);
 

@@ -12,10 +12,11 @@ void refuse_line(const std::filesystem::path& file, size_t line, std::string_vie
   throw Error(ErrorCode::bad_input, fmt::format("'{}', line {}: {}", file.string(), line, why));
 }
 
-void check_fields(const std::filesystem::path& file, const Record& first, const Record& record) {
+void check_fields(const std::filesystem::path& file, const Record& first, const Record& record, bool header) {
   if (record.fields.size() != first.fields.size())
     refuse_line(file, record.line,
-                fmt::format("{} fields under a first line of {}", record.fields.size(), first.fields.size()));
+                fmt::format("{} fields under {} of {}", record.fields.size(), header ? "a header" : "a first line",
+                            first.fields.size()));
 }
 
 std::vector<Record> delimited_records(const std::filesystem::path& file, std::string_view text, char separator) {

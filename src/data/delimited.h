@@ -21,6 +21,6 @@ std::vector<Record> delimited_records(const std::filesystem::path& file, std::st
 [[noreturn]] void refuse_line(const std::filesystem::path& file, size_t line, std::string_view why);
 
 // Throws Error{bad_input} for a record of other than the first one's number of fields.
-void check_fields(const std::filesystem::path& file, const Record& first, const Record& record);
+void check_fields(const std::filesystem::path& file, const Record& first, const Record& record, bool header = true);
 
 }  // namespace hone

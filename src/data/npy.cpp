@@ -227,8 +227,8 @@ void check_dimensions(const NpyArray& array) {
 
 void NpyArray::read(size_t first, MatrixView out) const {
   if (out.cols == 0) return;
-  with_type(*this, [&](auto zero) {
-    using T = decltype(zero);
+  with_type(*this, [&](auto number) {
+    using T = decltype(number);
     const size_t along_row = fortran_order ? rows() : 1, along_column = fortran_order ? 1 : cols();
     for (size_t r = 0; r < out.rows; ++r)
       for (size_t c = 0; c < out.cols; ++c)

@@ -35,7 +35,7 @@ class TableReader {
     if (records_.empty()) refuse(1, "the file is empty; a table has a line for each row");
     if (first().fields.size() < 2)
       refuse(first().line, "it has one field; a table has a label and at least one other column");
-    for (const Record& record : records_) check_fields(path_, first(), record);
+    for (const Record& record : records_) check_fields(path_, first(), record, options_.header);
     label_ = options_.label_column.empty() ? first().fields.size() - 1 : column(options_.label_column);
     if (options_.header && options_.label_column.empty() && options_.text_column.empty() && looks_like_data(first()))
       refuse(first().line,

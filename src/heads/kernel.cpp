@@ -215,6 +215,46 @@ LinePoint Line(const LocalPoints& points, size_t classes, const float* logits, c
           hn::GetLane(hn::SumOfLanes(d, curvature))};
 }
 
+void Moments(const LocalPoints& points, MomentInverse& moments) {
+  constexpr float raised = 3, least = 1e-3F;  // a variance somewhat above the average; beside the mean's square
+  const Float d;
+  const size_t n = hn::Lanes(d), lanes = tiles_of(points.features) * width();
+  const Vec share = hn::Set(d, 1 / static_cast<float>(points.points));
+  Vec variances = hn::Zero(d), squares = hn::Zero(d);
+  for (size_t at = 0; at < lanes; at += n) {
+    const float* x = points.by_point + at / width() * points.points * width() + at % width();
+    Vec sum = hn::Zero(d), square = hn::Zero(d);
+    const Vec first = hn::Load(d, x);  // relative to one point, so that nothing large cancels
+    for (size_t i = 0; i < points.points; ++i) {
+      const Vec value = hn::Sub(hn::Load(d, x + i * width()), first);
+      sum = hn::Add(sum, value);
+      square = hn::MulAdd(value, value, square);
+    }
+    const Vec shift = hn::Mul(sum, share), mean = hn::Add(first, shift);
+    hn::Store(mean, d, moments.mean + at);
+    variances = hn::Add(variances, hn::Max(hn::NegMulAdd(shift, shift, hn::Mul(square, share)), hn::Zero(d)));
+    squares = hn::MulAdd(mean, mean, squares);
+  }
+  const float total = hn::GetLane(hn::SumOfLanes(d, variances)), square = hn::GetLane(hn::SumOfLanes(d, squares));
+  const auto rank = static_cast<float>(std::min(points.points, points.features));
+  moments.factor = 1 / (raised * total / rank + (1 + least) * square);
+}
+
+// s M⁻¹ r = r − μ (μᵀ r) / (s + ‖μ‖²)  (Sherman and Morrison)
+void Precondition(const MomentInverse& moments, size_t rows, size_t features, float* values) {
+  const Float d;
+  const size_t n = hn::Lanes(d), lanes = tiles_of(features) * width();
+  for (size_t r = 0; r < rows; ++r) {
+    const auto value = [&](size_t at) { return values + (at / width() * rows + r) * width() + at % width(); };
+    Vec sum = hn::Zero(d);
+    for (size_t at = 0; at < lanes; at += n)
+      sum = hn::MulAdd(hn::Load(d, moments.mean + at), hn::Load(d, value(at)), sum);
+    const Vec along = hn::Set(d, moments.factor * hn::GetLane(hn::SumOfLanes(d, sum)));
+    for (size_t at = 0; at < lanes; at += n)
+      hn::Store(hn::NegMulAdd(hn::Load(d, moments.mean + at), along, hn::Load(d, value(at))), d, value(at));
+  }
+}
+
 // In double precision: L-BFGS needs differences of nearly equal sums.
 double Dot(const float* a, const float* b, size_t count) {
   const hn::ScalableTag<double> d;
@@ -253,6 +293,8 @@ HWY_EXPORT(Residuals);
 HWY_EXPORT(Loss);
 HWY_EXPORT(Adam);
 HWY_EXPORT(Line);
+HWY_EXPORT(Moments);
+HWY_EXPORT(Precondition);
 HWY_EXPORT(Dot);
 HWY_EXPORT(AddScaled);
 
@@ -276,6 +318,12 @@ void local_adam_step(const LocalPoints& points, const float* residuals, size_t c
 LinePoint local_line(const LocalPoints& points, size_t classes, const float* logits, const float* change, float t,
                      float* residuals) {
   return HWY_DYNAMIC_DISPATCH(Line)(points, classes, logits, change, t, residuals);
+}
+void local_moments(const LocalPoints& points, MomentInverse& moments) {
+  HWY_DYNAMIC_DISPATCH(Moments)(points, moments);
+}
+void local_precondition(const MomentInverse& moments, size_t rows, size_t features, float* values) {
+  HWY_DYNAMIC_DISPATCH(Precondition)(moments, rows, features, values);
 }
 double dot(const float* a, const float* b, size_t count) { return HWY_DYNAMIC_DISPATCH(Dot)(a, b, count); }
 void add_scaled(float t, const float* x, float* y, size_t count) { HWY_DYNAMIC_DISPATCH(AddScaled)(t, x, y, count); }

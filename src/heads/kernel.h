@@ -52,6 +52,15 @@ struct LinePoint {
 LinePoint local_line(const LocalPoints& points, size_t classes, const float* logits, const float* change, float t,
                      float* residuals);
 
+// What stands out among the features' second moments is their mean μ: M = s I + μ μᵀ, s from their variances.
+struct MomentInverse {
+  float* mean = nullptr;  // [tiles(features) · width]
+  float factor = 0;       // 1 / (s + ‖μ‖²)
+};
+void local_moments(const LocalPoints& points, MomentInverse& moments);
+// Multiplies every row of a tile list [rows by features] by s M⁻¹.
+void local_precondition(const MomentInverse& moments, size_t rows, size_t features, float* values);
+
 double dot(const float* a, const float* b, size_t count);
 // y += t·x
 void add_scaled(float t, const float* x, float* y, size_t count);

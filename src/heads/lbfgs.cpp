@@ -23,7 +23,7 @@ void Lbfgs::start(size_t size) {
 }
 
 // The two-loop recursion: −(approximate inverse Hessian) · gradient.
-void Lbfgs::find_direction() {
+void Lbfgs::find_direction(const LineObjective& objective) {
   const size_t memory = changes_.rows(), held = std::min(count_, memory);
   std::transform(gradient_.data(), gradient_.data() + size_, direction_.data(), [](float g) { return -g; });
   for (size_t back = 1; back <= held; ++back) {
@@ -31,10 +31,14 @@ void Lbfgs::find_direction() {
     coefficients_[i] = products_[i] * dot(changes_.row(i).data(), direction_.data(), size_);
     add_scaled(static_cast<float>(-coefficients_[i]), gradient_changes_.row(i).data(), direction_.data(), size_);
   }
+  objective.precondition(direction_.data());
   if (held > 0) {
     const size_t last = (count_ - 1) % memory;
     const float* y = gradient_changes_.row(last).data();
-    const auto scale = static_cast<float>(1 / (products_[last] * dot(y, y, size_)));
+    float* scaled = next_gradient_.data();
+    std::copy_n(y, size_, scaled);
+    objective.precondition(scaled);
+    const auto scale = static_cast<float>(1 / (products_[last] * dot(y, scaled, size_)));
     for (size_t j = 0; j < size_; ++j) direction_.data()[j] *= scale;
   }
   for (size_t back = held; back >= 1; --back) {
@@ -82,11 +86,11 @@ bool Lbfgs::step(LineObjective& objective, double tolerance) {
   if (!begun_) objective.gradient(gradient_.data());
   const auto exceeds = [&](float g) { return std::abs(g) > tolerance; };
   if (std::none_of(gradient_.data(), gradient_.data() + size_, exceeds)) return false;
-  find_direction();
+  find_direction(objective);
   double slope = dot(gradient_.data(), direction_.data(), size_);
   if (!(slope < 0)) {  // rounding has spoiled the memory
     count_ = 0;
-    find_direction();
+    find_direction(objective);
     slope = dot(gradient_.data(), direction_.data(), size_);
     if (!(slope < 0)) return false;
   }

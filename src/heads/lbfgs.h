@@ -15,6 +15,7 @@ class LineObjective {
  public:
   virtual ~LineObjective() = default;
   virtual void gradient(float* to) = 0;          // at the point
+  virtual void precondition(float*) const {}     // values → M⁻¹ values, M about proportional to the Hessian
   virtual void aim(const float* direction) = 0;  // lines start at the point and go along `direction`
   virtual LinePoint at(float t) = 0;             // on that line
   virtual void move(float t) = 0;                // makes the t that at() was asked for last the point
@@ -31,7 +32,7 @@ class Lbfgs {
   bool step(LineObjective& objective, double tolerance);
 
  private:
-  void find_direction();
+  void find_direction(const LineObjective& objective);
   float search(LineObjective& objective, double slope, float first);
   void remember(float t);
 
@@ -40,7 +41,7 @@ class Lbfgs {
   std::vector<double> products_;       // 1 / <change, gradient change>
   std::vector<double> coefficients_;
   Matrix gradient_, next_gradient_, direction_;  // [1, size]; the kernel wants them aligned
-  size_t count_ = 0;  // pairs remembered since start(), the last `memory` of them held
+  size_t count_ = 0;                             // pairs remembered since start(), the last `memory` of them held
   bool begun_ = false;
   double value_ = 0;
 };

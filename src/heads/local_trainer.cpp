@@ -12,7 +12,7 @@ class LocalObjective : public LineObjective {
  public:
   // logits: of the start, moved along. All but points are tile lists of `classes` rows; weights come as zeros.
   LocalObjective(const LocalPoints& points, size_t classes, float ridge, float* logits, float* change, float* residuals,
-                 float* weights)
+                 float* weights, MomentInverse moments)
       : points_(points),
         classes_(classes),
         ridge_(ridge),
@@ -20,16 +20,18 @@ class LocalObjective : public LineObjective {
         change_(change),
         residuals_(residuals),
         weights_(weights),
+        moments_(moments),
         size_(tile_list_size(classes, points.features)) {
-    const size_t lanes = tile_list_size(classes, points.points);
-    std::fill_n(change, lanes, 0.0F);
-    local_line(points, classes, logits, change, 0, residuals);
+    std::copy_n(logits, tile_list_size(classes, points.points), residuals);
+    local_residuals(points, classes, residuals);
+    local_moments(points, moments_);
   }
 
   void gradient(float* to) override {
     local_gradient(points_, residuals_, classes_, to);
     add_scaled(ridge_, weights_, to, size_);
   }
+  void precondition(float* values) const override { local_precondition(moments_, classes_, points_.features, values); }
   void aim(const float* direction) override {
     direction_ = direction;
     local_logits(points_, direction, classes_, change_);
@@ -54,6 +56,7 @@ class LocalObjective : public LineObjective {
   size_t classes_;
   float ridge_;
   float *logits_, *change_, *residuals_, *weights_;
+  MomentInverse moments_;
   size_t size_;
   const float* direction_ = nullptr;
   double square_ = 0, product_ = 0, direction_square_ = 0;
@@ -84,6 +87,7 @@ LocalTrainer::LocalTrainer(const LinearHead& start, ConstMatrixView x, std::span
       scratch_(1, training.solver == LocalSolver::adam ? classes_ * tile_width() : 0),
       change_(1, training.solver == LocalSolver::lbfgs ? logits_.size() : 0),
       residuals_(1, change_.size()),
+      mean_(1, training.solver == LocalSolver::lbfgs ? tile_list_size(1, features_) : 0),
       asked_start_(1, training.solver == LocalSolver::lbfgs ? asked_logits_.size() : 0),
       lbfgs_(training.solver == LocalSolver::lbfgs ? start_.size() : 0),
       basis_(training.solver == LocalSolver::lbfgs ? k : 0, std::max<size_t>(left_out ? (k + 1) / 2 : 0, 1)) {
@@ -135,7 +139,7 @@ void LocalTrainer::train_lbfgs(const LocalPoints& points, const LocalPoints& ask
   const size_t size = tile_list_size(classes_, seen.features);
   std::fill_n(weights_.data(), size, 0.0F);
   LocalObjective objective(seen, classes_, training_.ridge, logits_.data(), change_.data(), residuals_.data(),
-                           weights_.data());
+                           weights_.data(), {mean_.data()});
   lbfgs_.start(size);
   size_t next = 0;
   bool moving = true;

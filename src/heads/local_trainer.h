@@ -73,8 +73,8 @@ class LocalTrainer {
   PointRoom all_, even_, odd_, query_;
   // Tile lists [classes by features] and [classes by points].
   Matrix start_, weights_, logits_, asked_logits_;
-  Matrix first_, second_, scratch_;          // Adam
-  Matrix change_, residuals_, asked_start_;  // L-BFGS
+  Matrix first_, second_, scratch_;                 // Adam
+  Matrix change_, residuals_, mean_, asked_start_;  // L-BFGS
   Lbfgs lbfgs_;
   GramBasis basis_;
   bool keep_features_ = false;

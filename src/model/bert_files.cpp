@@ -20,10 +20,13 @@ using ReadTensor = std::function<Matrix(const std::string& name, size_t rows, si
 
 constexpr int most_layers = 1000, most_width = 1 << 20, most_positions = 1 << 24, most_tokens = 1 << 30;
 
-void check_heads(const BertConfig& config, const std::string& file) {
+void check_config(const BertConfig& config, const std::string& file) {
   if (config.width % config.heads != 0)
     throw Error(ErrorCode::corrupt,
                 fmt::format("'{}': {} heads do not divide a width of {}", file, config.heads, config.width));
+  if (config.positions < 2)
+    throw Error(ErrorCode::corrupt,
+                fmt::format("'{}': {} position; two are taken by [CLS] and [SEP]", file, config.positions));
   if (!(config.norm_eps >= 0 && config.norm_eps < 1))
     throw Error(ErrorCode::corrupt, fmt::format("'{}': a layer norm epsilon of {}", file, config.norm_eps));
 }
@@ -182,7 +185,7 @@ Bert Bert::open_folder(const fs::path& folder, Precision precision) {
   config.positions = json.positive("/max_position_embeddings", most_positions);
   config.norm_eps = static_cast<float>(json.real_or("/layer_norm_eps", 1e-12));
   config.activation = activation_named(json);
-  check_heads(config, json.path().string());
+  check_config(config, json.path().string());
   std::vector<fs::path> files = {json.path()};
   read_modules(folder, files, config);
 
@@ -221,7 +224,7 @@ Bert Bert::open_gguf(const Gguf& file, Precision precision) {
   config.positions = positive("context_length", most_positions);
   config.norm_eps = static_cast<float>(file.real("bert.attention.layer_norm_epsilon"));
   config.normalize = true;
-  check_heads(config, path);
+  check_config(config, path);
   if (file.boolean_or("bert.attention.causal", false))
     throw Error(ErrorCode::unsupported, fmt::format("'{}': bert.attention.causal; hone runs encoders without", path));
   constexpr std::array<Pooling, 4> pooling_types = {Pooling::mean, Pooling::mean, Pooling::cls, Pooling::last};

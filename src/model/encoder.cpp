@@ -118,7 +118,8 @@ std::shared_ptr<const TextEncoder> TextEncoder::open(const fs::path& path, const
     const EncoderOptions chosen = complete(bert.config, options);
     return std::make_shared<const BertEncoder>(std::move(bert), chosen);
   };
-  if (fs::is_directory(path)) return encoder(Bert::open_folder(path, options.precision));
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return encoder(Bert::open_folder(path, options.precision));
   const Gguf file = Gguf::open(path);
   if (file.string_or("general.architecture", "") == "bert") return encoder(Bert::open_gguf(file, options.precision));
   return of(Model::open(path, {.precision = options.precision}), options);

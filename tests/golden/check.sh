@@ -18,7 +18,7 @@ present() {
   fi
 }
 
-"$python" "$here/make.py" -o "$fresh" --models --tiny \
+"$python" "$here/make.py" -o "$fresh" --arrays --models --tiny \
   --real "$(present SmolLM2-135M-Instruct.Q4_1.gguf)" "$(present gemma-3-270m-q4_k_m.gguf)" \
   "$(present all-MiniLM-L6-v2)"
 "$python" "$here/compare.py" "$here" "$fresh"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Makes the tiny models and the golden values that hone's tests hold it against.
 
-    make.py -o DIR [--models] [--tiny] [--real smollm2.gguf gemma3.gguf minilm-folder]
+    make.py -o DIR [--arrays] [--models] [--tiny] [--real smollm2.gguf gemma3.gguf minilm-folder]
 
---models writes DIR/models/*, the same bytes each time; --tiny and --real write DIR/values/*.safetensors. A real model
-given as - is left out. The language models read the first 512 tokens of text.txt, which stand in tokens.json, as do
-those of the digits that SmolLM2's Grams are made with. MiniLM reads texts.txt line by line, then the first 512 tokens of
-text.txt; tokens.json has its tokens, too.
+--arrays writes DIR/arrays/*, what tests/data_test.cpp reads, and --models DIR/models/*, the same bytes each time;
+--tiny and --real write DIR/values/*.safetensors. A real model given as - is left out. The language models read the
+first 512 tokens of text.txt, which stand in tokens.json, as do those of the digits that SmolLM2's Grams are made with.
+MiniLM reads texts.txt line by line, then the first 512 tokens of text.txt; tokens.json has its tokens, too.
 """
 import argparse
 import json
@@ -14,9 +14,11 @@ import pathlib
 
 import torch
 
+import arrays
 import bert
 import goldens
 import lenet
+import sae
 import safetensors
 import tiny
 
@@ -27,6 +29,7 @@ TINY = ("llama", "llama_untied", "qwen2", "gemma3")
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True)
+    parser.add_argument("--arrays", action="store_true", help="files of numpy")
     parser.add_argument("--models", action="store_true", help="the tiny models")
     parser.add_argument("--tiny", action="store_true", help="golden values of the tiny models, which are made too")
     parser.add_argument("--real", nargs=3, metavar=("SMOLLM2", "GEMMA3", "MINILM"), help="golden values of the real models")
@@ -36,6 +39,8 @@ def main():
         torch.set_num_threads(options.threads)
 
     models, values = options.output / "models", options.output / "values"
+    if options.arrays:
+        arrays.write_arrays(options.output / "arrays")
     models.mkdir(parents=True, exist_ok=True)
     values.mkdir(exist_ok=True)
     if options.models or options.tiny:
@@ -45,6 +50,7 @@ def main():
     if options.tiny:
         safetensors.write(values / "quantization.safetensors", quantization)
         goldens.write_activation(values / "activation.safetensors")
+        sae.write(values / "sae.safetensors")
         lenet.write(values / "lenet.safetensors")
         goldens.write_heads(values / "heads.safetensors")
         for name in TINY:

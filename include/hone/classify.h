@@ -1,0 +1,79 @@
+// classify: every way to answer queries from labelled points, on the same neighbours: one global head, votes, a local
+// head for each query ([SaG]), hone's mixture over how far that head was trained, experts; and what each is worth.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hone/base.h"
+#include "hone/decide.h"
+#include "hone/heads.h"
+#include "hone/neighbours.h"
+
+namespace hone {
+
+struct ClassifyOptions {
+  HeadFit head;  // of the global head
+  // Where there are several, the head's ridge is the one of them that choose_ridge() finds.
+  std::vector<double> ridges = {1e-7, 1e-6, 1e-5, 1e-4, 1e-3};
+  bool published_head = false;   // fit it by `adam` instead
+  AdamFit adam;                  // the published way
+  NeighbourOptions index;        // metric and kind
+  size_t neighbours = 50;        // k of the local heads
+  size_t votes = 5;              // k of both votes
+  size_t sift_pool = 0;          // > 0: the k are re-chosen among so many nearest points by SIFT
+  double sift_noise = 0.01;      // λ
+  LocalTraining training;        // empty checkpoints: 0, 1, 2, 5, 10, 20, 50, … up to training.steps
+  int folds = 5;                 // of the cross-fitted heads that the prior over checkpoints is learned with
+  size_t pseudo_queries = 1000;  // at most so many training points teach that prior
+  double floor = 0.05;           // the base's least weight
+  size_t experts = 0;            // > 0: also so many experts
+  size_t locality_queries = 20;  // so many queries' heads are used on all queries
+  uint64_t seed = 0;
+};
+
+// What one way says of every query.
+struct Answers {
+  std::string name;          // "global", "majority vote", ...
+  Matrix log_probabilities;  // [Q, C], natural logarithm
+  double seconds = 0;        // for all queries, search included
+};
+
+struct Classification {
+  // "global", "majority vote", "distance-weighted vote", "local" (the end of the path: the published protocol),
+  // "hone" (the mixture), "experts" if asked for.
+  std::vector<Answers> answers;
+  // Mean accuracy and −log p, in nats, of local heads off their query: on the k points that they were trained on, and
+  // of `locality_queries` of them on all queries.
+  double own_accuracy = 0, own_log_loss = 0;
+  double elsewhere_accuracy = 0, elsewhere_log_loss = 0;
+  double ridge = 0;  // of the global head
+  std::vector<int> checkpoints;
+  CheckpointPrior prior;
+  Matrix weights;          // [Q, checkpoints] of the mixture
+  double fit_seconds = 0;  // what is paid once: heads, index, prior
+};
+
+// Points x [n, d] with y [n] in [0, classes), queries [Q, d] with their labels `truth` [Q], which only the last of the
+// two local heads' rows is told. Throws Error{bad_input} saying which option or row does not fit (k above n, one class,
+// NaN), Error{cancelled}.
+Classification classify(ConstMatrixView x, std::span<const int> y, size_t classes, ConstMatrixView queries,
+                        std::span<const int> truth, const ClassifyOptions& options, const Watch& watch = {});
+
+// What a way's answers are worth. Intervals are 95 % bootstraps over queries.
+struct ClassifyScore {
+  std::string name;
+  decide::Interval accuracy;       // share of queries
+  decide::Interval log_loss;       // −log p(y | x*), nats
+  double calibration_error = 0;    // expected, 15 bins of equal width
+  decide::Interval accuracy_gain;  // minus the global head's, paired
+  decide::Interval log_loss_gain;
+  double worst_bits = 0;  // most that an answer's log-loss exceeds the global head's by, for any label
+  double queries_per_second = 0;
+};
+// One a row of `answers`, whose first is the base of all differences. Throws Error{bad_input} for no queries.
+std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::span<const int> truth,
+                                         uint64_t seed = 0);
+
+}  // namespace hone

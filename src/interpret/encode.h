@@ -1,0 +1,26 @@
+// The encoder's forward pass, for reading and for training.
+#pragma once
+
+#include "hone/sae.h"
+#include "interpret/sparse.h"
+
+namespace hone {
+
+struct Encoding {
+  size_t active = 0;
+  float dropout = 0;
+  std::span<const uint64_t> keys;     // [n] seed of each row's dropout; unused without dropout
+  std::span<const uint32_t> watched;  // features whose pre-activations are wanted whether kept or not
+  MatrixView watched_values;          // [n, watched]: 0 where dropped
+};
+
+// x [n, d] as the encoder sees it, with the pre-bias taken off already. Pre-activations are held for a few rows only.
+void encode_rows(const Sae& sae, ConstMatrixView x, const Encoding& encoding, SparseCodes& codes);
+
+// x − b_dec, row by row.
+Matrix without_bias(ConstMatrixView x, std::span<const float> bias);
+
+// Throws Error{bad_input} for sizes that cannot be.
+void check_config(const SaeConfig& config);
+
+}  // namespace hone
