@@ -191,17 +191,20 @@ TEST_F(LrhRun, MatchesItsClosedFormsAndFitsTheRates) {
     if (one.at("method") != "lasso") continue;
     EXPECT_NEAR(one.at("exponent").get<double>(), one.at("published").get<double>(), 0.35) << one.dump();
   }
-  const Json& locality = summary.at("locality");
-  ASSERT_EQ(locality.size(), 2u);
-  EXPECT_GT(locality.at(0).at("gain_ci").at(0).get<double>(), 0) << "d2 = 16 of 256: local wins";
-  EXPECT_GT(locality.at(0).at("gain").get<double>(), locality.at(1).at("gain").get<double>());
-  for (const Json& width : locality) {  // of k = 200 at most 50 can be of the own group
-    EXPECT_LE(width.at("curve").at(2).at("own_share").get<double>(), 0.25);
-    EXPECT_GT(width.at("curve").at(2).at("error").get<double>(), width.at("curve").at(1).at("error").get<double>());
+  const Json &cases = summary.at("locality").at("cases"), &curves = summary.at("locality").at("curves");
+  ASSERT_EQ(cases.size(), 8u);    // noise, method, width
+  ASSERT_EQ(curves.size(), 12u);  // noise, width, k
+  EXPECT_GT(cases.at(0).at("gain_ci").at(0).get<double>(), 0) << "d2 = 16 of 256: local wins";
+  EXPECT_GT(cases.at(0).at("gain").get<double>(), cases.at(1).at("gain").get<double>()) << "less as d2 grows";
+  for (size_t i = 0; i < 12; i += 3) {  // of k = 200 at most 50 can be of the own group
+    EXPECT_LE(curves.at(i + 2).at("own_share").get<double>(), 0.25);
+    EXPECT_GT(curves.at(i + 2).at("own_share").get<double>(), 0.1);
   }
+  for (size_t i = 0; i < 6; i += 3)  // foreign concepts, little noise
+    EXPECT_GT(curves.at(i + 2).at("error").get<double>(), curves.at(i + 1).at("error").get<double>());
   for (const std::string part : {"## Global", "## Neighbours that share", "## Sparse recovery", "## Where local wins"})
     EXPECT_NE(report.text.find(part), std::string::npos) << part;
-  EXPECT_EQ(report.figures.size(), 6u);
+  EXPECT_EQ(report.figures.size(), 7u);
   EXPECT_GE(report.findings.size(), 8u);
 }
 

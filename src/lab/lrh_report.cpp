@@ -288,87 +288,125 @@ Numbers half(const Numbers& values, size_t first) {
   return some;
 }
 
+// One local head at one width and noise, at the k that every second draw chose, on the others.
+struct LocalChoice {
+  std::string k;
+  double global = 0, local = 0, own_share = 0;
+  decide::Interval gain;  // of the local head over the global one
+};
+LocalChoice choose_k(const Table& rows, const std::string& method, uint64_t seed) {
+  const Table local = rows.where("method", method);
+  const auto errors = [&](const std::string& k) { return local.where("k", k).numbers("error"); };
+  const std::vector<std::string> ks = local.distinct("k");
+  LocalChoice choice;
+  choice.k = *std::ranges::min_element(ks, {}, [&](const std::string& k) { return mean(half(errors(k), 0)); });
+  const Numbers global = half(rows.where("method", "global").numbers("error"), 1), rest = half(errors(choice.k), 1);
+  Numbers gains;
+  for (size_t i = 0; i < rest.size(); ++i) gains.push_back(global[i] - rest[i]);
+  choice.global = mean(global);
+  choice.local = mean(rest);
+  choice.gain = decide::bootstrap_mean(gains, seed);
+  choice.own_share = mean(local.where("k", choice.k).numbers("own_share"));
+  return choice;
+}
+
+// Error against k at every width, for one noise.
+Figure locality_figure(const Table& rows, const std::string& noise, Json& curves) {
+  Figure figure{"locality-" + noise, FigureKind::lines, "A local head at growing neighbourhoods, σ² = " + noise,
+                "k, neighbours",     "relative error",  {}};
+  figure.log_x = figure.log_y = true;
+  figure.caption =
+      "Neighbours by distance in feature space, from which the head starts at the global one. Dashed: the best global "
+      "head.";
+  for (const std::string& width : rows.distinct("d2")) {
+    const Table here = rows.where("d2", width), local = here.where("method", "local");
+    const double global = mean(here.where("method", "global").numbers("error"));
+    Series line{"d2 = " + width, {}, {}};
+    line.colour = static_cast<int>(figure.series.size() / 2);
+    for (const std::string& k : local.distinct("k")) {
+      const Table at = local.where("k", k);
+      line.x.push_back(std::stod(k));
+      line.y.push_back(mean(at.numbers("error")));
+      curves.push_back({{"noise", std::stod(noise)},
+                        {"d2", std::stod(width)},
+                        {"k", std::stod(k)},
+                        {"error", line.y.back()},
+                        {"standard_error", standard_error(at.numbers("error"))},
+                        {"own_share", mean(at.numbers("own_share"))}});
+    }
+    figure.series.push_back(line);
+    figure.series.push_back(reference("", {line.x.front(), line.x.back()}, {global, global}, line.colour));
+  }
+  return figure;
+}
+
 void add_locality(const Json& config, const Table& rows, Report& report) {
   const Json& part = config.at("locality");
   const double d1 = part.at("d1");
-  Figure by_k{"locality",      FigureKind::lines, "A local head at growing neighbourhoods",
-              "k, neighbours", "relative error",  {}};
-  by_k.log_x = by_k.log_y = true;
-  by_k.caption =
-      "Neighbours by distance in feature space, from which the head starts at the global one. Dashed: the "
-      "best global head.";
   Figure by_width{
       "where-local-wins", FigureKind::lines, "Where local wins", "d2/d1, features per concept", "relative error", {}};
   by_width.log_y = true;
-  by_width.caption = "The local head at the k that the other half of the draws chose, against the best global head.";
-  Series global_series{"global", {}, {}}, local_series{"local", {}, {}, {}, {}};
+  by_width.caption = "Local heads at the k that the other half of the draws chose, against the best global head.";
   std::vector<std::vector<std::string>> lines;
-  Json cases = Json::array();
-  std::string wins, loses;
-  for (const std::string& width : rows.distinct("d2")) {
-    const Table here = rows.where("d2", width);
-    const Numbers global = here.where("method", "global").numbers("error");
-    const Table local = here.where("method", "local");
-    const std::vector<std::string> ks = local.distinct("k");
-    const auto errors = [&](const std::string& k) { return local.where("k", k).numbers("error"); };
-    const std::string best =
-        *std::ranges::min_element(ks, {}, [&](const std::string& k) { return mean(half(errors(k), 0)); });
-    const Numbers global_rest = half(global, 1), local_rest = half(errors(best), 1);
-    Numbers gains;
-    for (size_t i = 0; i < local_rest.size(); ++i) gains.push_back(global_rest[i] - local_rest[i]);
-    const decide::Interval gain = decide::bootstrap_mean(gains, config.at("seed"));
-    const double own = mean(local.where("k", best).numbers("own_share"));
-    const double share = std::stod(width) / d1;
-    (gain.low > 0 ? wins : loses) += (gain.low > 0 ? wins : loses).empty() ? width : ", " + width;
-    lines.push_back({width, fmt::format("{:.3f}", 1 - share), fmt::format("{:.4f}", mean(global_rest)), best,
-                     fmt::format("{:.4f}", mean(local_rest)), interval_text(gain, 4),
-                     fmt::format("{:.0f} %", 100 * own)});
-    Json curve = Json::array();
-    Series line{"d2 = " + width, {}, {}};
-    line.colour = static_cast<int>(lines.size()) - 1;
-    for (const std::string& k : ks) {
-      line.x.push_back(std::stod(k));
-      line.y.push_back(mean(errors(k)));
-      curve.push_back({{"k", std::stod(k)},
-                       {"error", line.y.back()},
-                       {"standard_error", standard_error(errors(k))},
-                       {"own_share", mean(local.where("k", k).numbers("own_share"))}});
+  Json cases = Json::array(), curves = Json::array();
+  int colour = 0;
+  for (const std::string& noise : rows.distinct("noise")) {
+    const Table noisy = rows.where("noise", noise);
+    report.figures.push_back(locality_figure(noisy, noise, curves));
+    Series global{"global", {}, {}};
+    global.dashed = true;
+    global.colour = 7;
+    for (const std::string method : {"local", "plain"}) {
+      std::string wins, loses;
+      Series series{fmt::format("{}, σ² = {}", method == "local" ? "from the global head" : "plain", noise), {}, {}};
+      series.colour = colour++;
+      for (const std::string& width : noisy.distinct("d2")) {
+        const LocalChoice choice = choose_k(noisy.where("d2", width), method, config.at("seed"));
+        const double share = std::stod(width) / d1;
+        std::string& list = choice.gain.low > 0 ? wins : loses;
+        list += (list.empty() ? "" : ", ") + width;
+        series.x.push_back(share);
+        series.y.push_back(choice.local);
+        if (method == "local") {
+          global.x.push_back(share);
+          global.y.push_back(choice.global);
+        }
+        lines.push_back({noise, method, width, fmt::format("{:.3f}", 1 - share), fmt::format("{:.4f}", choice.global),
+                         choice.k, fmt::format("{:.4f}", choice.local), interval_text(choice.gain, 4),
+                         fmt::format("{:.0f} %", 100 * choice.own_share)});
+        cases.push_back({{"noise", std::stod(noise)},
+                         {"method", method},
+                         {"d2", std::stod(width)},
+                         {"global", choice.global},
+                         {"k", std::stod(choice.k)},
+                         {"local", choice.local},
+                         {"gain", choice.gain.mean},
+                         {"gain_ci", {choice.gain.low, choice.gain.high}}});
+      }
+      by_width.series.push_back(series);
+      report.findings.push_back(
+          {fmt::format("{} beats the best global one, d1 = {:g}, σ² = {}",
+                       method == "local" ? "a local head from the global one" : "plain local least squares", d1, noise),
+           fmt::format("at d2 = {}; not found at {}", wins.empty() ? "none" : wins, loses.empty() ? "none" : loses),
+           "most where d2 ≪ d1, less as the model grows ([SaG] §3)"});
     }
-    by_k.series.push_back(line);
-    by_k.series.push_back(reference("", {line.x.front(), line.x.back()}, {mean(global), mean(global)}, line.colour));
-    global_series.x.push_back(share);
-    global_series.y.push_back(mean(global_rest));
-    local_series.x.push_back(share);
-    local_series.y.push_back(mean(local_rest));
-    cases.push_back({{"d2", std::stod(width)},
-                     {"global", mean(global_rest)},
-                     {"k", std::stod(best)},
-                     {"local", mean(local_rest)},
-                     {"gain", gain.mean},
-                     {"gain_ci", {gain.low, gain.high}},
-                     {"curve", curve}});
+    if (noise == rows.distinct("noise").front()) by_width.series.push_back(global);
   }
-  by_width.series = {global_series, local_series};
-  report.figures.push_back(by_k);
   report.figures.push_back(by_width);
-  report.summary["locality"] = cases;
-  report.findings.push_back(
-      {fmt::format("the local head beats the best global one (d1 = {:g})", d1),
-       fmt::format("at d2 = {}; not found at {}", wins.empty() ? "none" : wins, loses.empty() ? "none" : loses),
-       "most where d2 ≪ d1, less as the model grows ([SaG] §3)"});
+  report.summary["locality"] = {{"cases", cases}, {"curves", curves}};
   report.text +=
       fmt::format(
           "## Where local wins\n{} groups of {} points, each with its own s = {} of {:g} concepts, values ±{:g} + N(0, "
-          "1), "
-          "σ² = {:g} of the signal. The global head is the best there is, from the true moments; concepts are not "
-          "quite "
-          "isotropic here, so its error lies below 1 − d2/d1. The local head is ridge regression of what the global "
-          "one "
-          "leaves of the k nearest points in feature space. k is chosen on every second draw and compared on the "
-          "others.\n\n",
-          part.at("groups").dump(), part.at("members").dump(), part.at("s").dump(), d1, part.at("mean").get<double>(),
-          part.at("noise").get<double>()) +
-      markdown_table({"d2", "1 − d2/d1", "global", "k", "local", "gain [95 %]", "neighbours of the own group"}, lines) +
+          "1); "
+          "σ² as a share of the signal. The global head is the best there is, from the true moments; concepts are not "
+          "quite isotropic here, so its error lies below 1 − d2/d1. *Local* is ridge regression of what the global "
+          "head "
+          "leaves of the k nearest points in feature space, *plain* least squares on them from nothing. k is chosen on "
+          "every second draw and compared on the others.\n\n",
+          part.at("groups").dump(), part.at("members").dump(), part.at("s").dump(), d1, part.at("mean").get<double>()) +
+      markdown_table(
+          {"σ²", "head", "d2", "1 − d2/d1", "global", "k", "local", "gain [95 %]", "neighbours of the own group"},
+          lines) +
       "\n";
 }
 

@@ -161,19 +161,24 @@ struct Sample {
   }
 };
 
-// The local head is the global one, moved by ridge regression on what it leaves of the neighbours; the ridge is σ²/τ²
-// with τ² so that a feature vector's prior variance is the global head's error.
-double local_answer(const Sample& train, std::span<const double> labels, std::span<const int64_t> neighbours,
-                    const GlobalHead& global, const VectorXd& query, double noise) {
+// What two local heads say at a query. `started` is the global head, moved by ridge regression on what it leaves of the
+// neighbours; the ridge is σ²/τ² with τ² so that a feature vector's prior variance is the global head's error. `plain`
+// is least squares from nothing (a ridge of 1e-8 of the features' mean square, for rounding).
+struct LocalAnswer {
+  double started = 0, plain = 0;
+};
+LocalAnswer local_answer(const Sample& train, std::span<const double> labels, std::span<const int64_t> neighbours,
+                         const GlobalHead& global, const VectorXd& query, double noise) {
   MatrixXd x(as_index(neighbours.size()), query.size());
   VectorXd y(x.rows());
   for (Index i = 0; i < x.rows(); ++i) {
     const auto id = static_cast<size_t>(neighbours[static_cast<size_t>(i)]);
     for (Index d = 0; d < x.cols(); ++d) x(i, d) = train.features.row(id)[static_cast<size_t>(d)];
-    y[i] = labels[id] - x.row(i).dot(global.head);
+    y[i] = labels[id];
   }
-  const double prior = global.error / (x.squaredNorm() / static_cast<double>(x.rows()));
-  return query.dot(global.head + ridge_regression(x, y, noise / prior));
+  const double square = x.squaredNorm() / static_cast<double>(x.rows());
+  const VectorXd moved = ridge_regression(x, y - x * global.head, noise * square / global.error);
+  return {query.dot(global.head + moved), query.dot(ridge_regression(x, y, 1e-8 * square))};
 }
 
 std::vector<Row> locality_rows(const Json& part, RandomStream& random, const Watch& watch) {
@@ -181,36 +186,42 @@ std::vector<Row> locality_rows(const Json& part, RandomStream& random, const Wat
   const size_t count = part.at("groups"), members = part.at("members"), queries = part.at("queries");
   std::vector<size_t> train_groups(count * members), query_groups(queries);
   for (size_t i = 0; i < train_groups.size(); ++i) train_groups[i] = i / members;
-  for (const Json& wanted : part.at("d2")) {
-    watch.cancel.check();
-    const Setting at{part.at("d1"), wanted, part.at("s"), 0, part.at("noise")};
+  const std::vector<size_t> ks = part.at("k");
+  for (const Json& width : part.at("d2")) {
+    Setting at{part.at("d1"), width, part.at("s"), 0, 0};
     const Groups groups(random, part, as_size(at.d1), as_size(at.s));
     const MatrixXd projection = draw_gaussian(random, as_size(at.d2), as_size(at.d1));
     const GlobalHead global = best_global_head(projection, groups.moment, groups.target);
-    rows.push_back(row_of("locality", at, "global", global.error, global_error(as_size(at.d1), as_size(at.d2))));
     const Sample train(random, groups, projection, train_groups);
-    std::vector<double> labels = train.values;
-    for (double& label : labels) label += std::sqrt(at.noise) * random.normal();
+    std::vector<double> deviations(train.values.size());
+    for (double& deviation : deviations) deviation = random.normal();
     for (size_t& group : query_groups) group = random.below(count);
     const Sample asked(random, groups, projection, query_groups);
-    const std::vector<size_t> ks = part.at("k");
     const Neighbours found = NeighbourIndex::build(train.features).search(asked.features, std::ranges::max(ks));
-    for (const size_t k : ks) {
-      watch.cancel.check();
-      double error = 0, own = 0;
-      for (size_t q = 0; q < queries; ++q) {
-        const auto nearest = found.ids_of(q).first(k);
-        VectorXd query(as_index(asked.features.cols()));
-        for (Index d = 0; d < query.size(); ++d) query[d] = asked.features.row(q)[static_cast<size_t>(d)];
-        error += std::pow(local_answer(train, labels, nearest, global, query, at.noise) - asked.values[q], 2);
-        for (const int64_t id : nearest) own += train.group[static_cast<size_t>(id)] == query_groups[q];
+    for (const Json& noise : part.at("noise")) {
+      at.noise = noise;
+      at.k = 0;
+      rows.push_back(row_of("locality", at, "global", global.error, global_error(as_size(at.d1), as_size(at.d2))));
+      std::vector<double> labels = train.values;
+      for (size_t i = 0; i < labels.size(); ++i) labels[i] += std::sqrt(at.noise) * deviations[i];
+      for (const size_t k : ks) {
+        watch.cancel.check();
+        double started = 0, plain = 0, own = 0;
+        for (size_t q = 0; q < queries; ++q) {
+          const auto nearest = found.ids_of(q).first(k);
+          VectorXd query(as_index(asked.features.cols()));
+          for (Index d = 0; d < query.size(); ++d) query[d] = asked.features.row(q)[static_cast<size_t>(d)];
+          const LocalAnswer answer = local_answer(train, labels, nearest, global, query, at.noise);
+          started += std::pow(answer.started - asked.values[q], 2) / static_cast<double>(queries);
+          plain += std::pow(answer.plain - asked.values[q], 2) / static_cast<double>(queries);
+          for (const int64_t id : nearest) own += train.group[static_cast<size_t>(id)] == query_groups[q];
+        }
+        at.k = static_cast<int64_t>(k);
+        const double rate = at.noise * static_cast<double>(at.s) / static_cast<double>(k);
+        const double share = own / static_cast<double>(queries * k);
+        rows.push_back(row_of("locality", at, "local", started, rate, share));
+        rows.push_back(row_of("locality", at, "plain", plain, rate, share));
       }
-      Setting here = at;
-      here.k = static_cast<int64_t>(k);
-      const auto total = static_cast<double>(queries);
-      rows.push_back(row_of("locality", here, "local", error / total,
-                            at.noise * static_cast<double>(at.s) / static_cast<double>(k),
-                            own / total / static_cast<double>(k)));
     }
   }
   return rows;

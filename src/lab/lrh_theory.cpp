@@ -38,7 +38,7 @@ class LrhTheory final : public Experiment {
               {"groups", 1024},
               {"members", 50},
               {"mean", 2.0},
-              {"noise", 0.05},
+              {"noise", {0.05, 1.0}},
               {"d2", {16, 32, 64, 128, 192, 224}},
               {"k", {5, 10, 20, 30, 50, 100, 200, 400}},
               {"queries", 64},
