@@ -121,6 +121,7 @@ TEST_F(RetrievalTest, EachWayAsItsParts) {
   const std::vector<Token> text = prose_tokens(*model, 40);
   HONE_EXPECT_ERROR(find_neighbours(*model, store, Retrieval::vectors, text, 5), ErrorCode::not_found, "--vectors");
   HONE_EXPECT_ERROR(find_neighbours(*model, store, Retrieval::fused, text, 5), ErrorCode::not_found, "--vectors");
+  HONE_EXPECT_ERROR(find_neighbours(*model, store, Retrieval::sift, text, 5), ErrorCode::not_found, "--vectors");
   store_vectors(*model, store);
   const auto expect_same = [](const std::vector<Neighbour>& a, const std::vector<Neighbour>& b) {
     ASSERT_EQ(a.size(), b.size());
@@ -139,6 +140,8 @@ TEST_F(RetrievalTest, EachWayAsItsParts) {
     expect_same(find_neighbours(*model, store, Retrieval::bm25, text, count), first(words));
     expect_same(find_neighbours(*model, store, Retrieval::vectors, text, count), first(vectors));
     expect_same(find_neighbours(*model, store, Retrieval::fused, text, count), fuse(std::array{words, vectors}, count));
+    expect_same(find_neighbours(*model, store, Retrieval::sift, text, count),
+                store.sift(encoder_of(*model), embedding(*model, text), count));
   }
   EXPECT_TRUE(find_neighbours(*model, store, Retrieval::vectors, {}, 5).empty());
 }
@@ -152,7 +155,7 @@ TEST_F(RetrievalTest, ARequestSaysHowItsNeighboursWereFound) {
   EXPECT_EQ(report_of(Retrieval::bm25).retrieval, Retrieval::bm25);
   HONE_EXPECT_ERROR(report_of(Retrieval::vectors), ErrorCode::not_found, "--vectors");
   store_vectors(*model, store);
-  for (const Retrieval retrieval : {Retrieval::bm25, Retrieval::vectors, Retrieval::fused}) {
+  for (const Retrieval retrieval : {Retrieval::bm25, Retrieval::vectors, Retrieval::fused, Retrieval::sift}) {
     const Report report = report_of(retrieval);
     EXPECT_EQ(report.retrieval, retrieval);
     EXPECT_EQ(report.seconds.front().first, "retrieve");
@@ -169,7 +172,7 @@ TEST_F(RetrievalTest, ARequestSaysHowItsNeighboursWereFound) {
 TEST_F(RetrievalTest, EveryProtocolEvaluatesWithIt) {
   store_vectors(*model, store);
   for (const Protocol protocol : {Protocol::continuation, Protocol::score, Protocol::complete})
-    for (const Retrieval retrieval : {Retrieval::vectors, Retrieval::fused}) {
+    for (const Retrieval retrieval : {Retrieval::vectors, Retrieval::fused, Retrieval::sift}) {
       EvaluationOptions options;
       options.protocol = protocol;
       options.offset = 4;
@@ -283,7 +286,7 @@ TEST_F(RetrievalProgram, FromIndexToAnswer) {
       "eval",     llama, place("held/out"), "--store", place("store"),   "--offset",   "4",
       "--prefix", "40",  "--continuation",  "20",      "--no-published", "--retrieval"};
   const std::string what_to_do = "--vectors`";
-  for (const std::string way : {"vectors", "fused"}) {
+  for (const std::string way : {"vectors", "fused", "sift"}) {
     expect_failure(with(search, {way}), "--model");
     expect_failure(with(search, {way, "--model", llama}), what_to_do);
     expect_failure(with(complete, {way}), what_to_do);
@@ -294,7 +297,7 @@ TEST_F(RetrievalProgram, FromIndexToAnswer) {
   const json indexed = index({"--vectors"});
   EXPECT_EQ(indexed["vectors_computed"], indexed["chunks"]);
   EXPECT_EQ(index({"--vectors"})["vectors_computed"], 0);
-  for (const std::string way : {"bm25", "vectors", "fused"}) {
+  for (const std::string way : {"bm25", "vectors", "fused", "sift"}) {
     const json found = object_of(with(search, {way, "--model", llama}));
     EXPECT_EQ(found["retrieval"], way);
     EXPECT_EQ(found["neighbours"].size(), 3u);

@@ -12,6 +12,7 @@
 
 #include "base/files.h"
 #include "base/random.h"
+#include "hone/neighbours.h"
 #include "hone/store.h"
 #include "tests/expect_error.h"
 #include "tests/fake_tokenizer.h"
@@ -93,6 +94,38 @@ TEST_F(Vectors, NearestAreThoseOfBruteForce) {
       }
     }
   }
+}
+
+// Centred vectors at length 1 are what SIFT chooses from.
+TEST_F(Vectors, SiftReChoosesAmongTheNearest) {
+  Store store = indexed(230);
+  const std::vector<int64_t> ids = store.chunk_ids();
+  Matrix vectors = random_vectors(ids.size(), 1);
+  for (size_t i = 0; i < 20; ++i) std::ranges::copy(vectors.row(3), vectors.row(i).begin());  // near duplicates
+  store.keep_vectors(encoder, ids, vectors);
+  std::vector<float> mean(encoder.dimension), query(vectors.row(3).begin(), vectors.row(3).end());
+  for (size_t i = 0; i < ids.size(); ++i)
+    for (size_t d = 0; d < mean.size(); ++d) mean[d] += vectors.row(i)[d] / static_cast<float>(ids.size());
+  for (size_t d = 0; d < mean.size(); ++d) query[d] += 0.5f * vectors.row(100)[d];
+  const std::vector<Neighbour> nearest = store.nearest(encoder, query, 200), chosen = store.sift(encoder, query, 8);
+  Matrix pool = Matrix::uninitialized(200, encoder.dimension);
+  for (size_t j = 0; j < 200; ++j) {
+    const auto row = static_cast<size_t>(std::ranges::find(ids, nearest[j].chunk_id) - ids.begin());
+    for (size_t d = 0; d < mean.size(); ++d) pool.row(j)[d] = vectors.row(row)[d] - mean[d];
+  }
+  std::vector<float> centred = query;
+  for (size_t d = 0; d < mean.size(); ++d) centred[d] -= mean[d];
+  const SiftChoice expected = sift(centred, pool, {.count = 8});
+  ASSERT_EQ(chosen.size(), 8u);
+  size_t copies = 0;
+  for (size_t t = 0; t < 8; ++t) {
+    EXPECT_EQ(chosen[t].chunk_id, nearest[expected.chosen[t]].chunk_id);
+    EXPECT_EQ(chosen[t].score, nearest[expected.chosen[t]].score);
+    copies += chosen[t].chunk_id <= ids[19];
+  }
+  EXPECT_LE(copies, 2u);
+  EXPECT_TRUE(store.sift(encoder, query, 0).empty());
+  EXPECT_EQ(store.sift(encoder, query, 1000).size(), 230u);
 }
 
 TEST_F(Vectors, TiesAreInTheOrderOfIds) {
@@ -433,6 +466,7 @@ TEST(Fusion, RanksByHand) {
   EXPECT_EQ(name(Retrieval::bm25), "bm25");
   EXPECT_EQ(name(Retrieval::vectors), "vectors");
   EXPECT_EQ(name(Retrieval::fused), "fused");
+  EXPECT_EQ(name(Retrieval::sift), "sift");
 }
 
 }  // namespace

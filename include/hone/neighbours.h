@@ -83,8 +83,8 @@ class NeighbourIndex {
   // Error{bad_input} for another dimension, k = 0 or k > n, or a query that is not finite; Error{cancelled}.
   Neighbours search(ConstMatrixView queries, size_t k, const Watch& watch = {}, size_t effort = 0) const;
 
-  // One file with a checksum over all of it. Writing is atomic. Throws Error{io}; opening throws
-  // Error{not_found, corrupt, unsupported, io} naming the file.
+  // One file with a checksum over all of it. Writing is atomic. Throws Error{not_found, io}; opening
+  // throws Error{not_found, corrupt, unsupported, io}; both name the file.
   void save(const std::filesystem::path& path) const;
   static NeighbourIndex open(const std::filesystem::path& path);
 
@@ -169,7 +169,7 @@ class Experts {
   Matrix logits(ConstMatrixView queries, const Watch& watch = {}) const;
 
   // One safetensors file: "centroids" [E, d], "weights" [E·C, d], "bias" [E, C], the metric and the classes' names
-  // (`labels`: empty or C names). Writing is atomic. Throws Error{io, bad_input}; opening throws
+  // (`labels`: empty or C names). Writing is atomic. Throws Error{not_found, io, bad_input}; opening throws
   // Error{not_found, corrupt} naming the file.
   void save(const std::filesystem::path& path, std::span<const std::string> labels = {}) const;
   static Experts open(const std::filesystem::path& path);

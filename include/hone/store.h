@@ -35,8 +35,9 @@ enum class Retrieval {
   bm25,     // by words; the score is BM25
   vectors,  // by dense vectors; the score is a cosine
   fused,    // both lists by their ranks; the score is fuse()'s
+  sift,     // by dense vectors, each so that with those before it it tells most about the text; the score is a cosine
 };
-std::string_view name(Retrieval retrieval);  // "bm25", "vectors", "fused"
+std::string_view name(Retrieval retrieval);  // "bm25", "vectors", "fused", "sift"
 
 // Reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): a chunk scores Σ over the lists that hold it of
 // 1 / (60 + its rank there), the first rank being 1. The `count` best; ties by id.
@@ -152,6 +153,9 @@ class Store {
   // no vector, Error{corrupt} if the file is damaged, Error{bad_input} if another encoder or model made it; each says
   // to run `hone index --vectors`. Error{bad_input} for a query of another length or not finite.
   std::vector<Neighbour> nearest(const Encoder& encoder, std::span<const float> query, size_t count) const;
+  // SIFT (neighbours.h) among the 200 nearest (`count` if that is more) by the same cosines, noise .01, no repeats:
+  // near duplicates of a chunk that was chosen are passed over. In the order of choice. Throws as nearest() does.
+  std::vector<Neighbour> sift(const Encoder& encoder, std::span<const float> query, size_t count) const;
 
   // Small named values that live with the corpus (learned statistics). Writing needs create().
   void set_value(const std::string& name, std::span<const std::byte> value);

@@ -7,15 +7,18 @@
 namespace hone {
 namespace {
 
-template <class ByVectors>
+// `vector_of` makes the text's vector, which is not needed for every retrieval.
+template <class VectorOf>
 std::vector<Neighbour> find(const Store& store, Retrieval retrieval, std::string_view text, size_t count,
-                            const ByVectors& by_vectors) {
+                            const Encoder& encoder, const VectorOf& vector_of) {
   if (retrieval == Retrieval::bm25) return store.neighbours(text, count);
   if (text.empty()) return {};
-  if (retrieval == Retrieval::vectors) return by_vectors(count);
+  const std::vector<float> vector = vector_of();
+  if (retrieval == Retrieval::vectors) return store.nearest(encoder, vector, count);
+  if (retrieval == Retrieval::sift) return store.sift(encoder, vector, count);
   constexpr size_t fused_depth = 100;
   const size_t depth = std::max(count, fused_depth);
-  return fuse(std::array{store.neighbours(text, depth), by_vectors(depth)}, count);
+  return fuse(std::array{store.neighbours(text, depth), store.nearest(encoder, vector, depth)}, count);
 }
 
 }  // namespace
@@ -25,17 +28,15 @@ std::vector<Neighbour> find_neighbours(const Model& model, const Store& store, R
                                        const TextEncoder* encoder) {
   const std::string written = model.tokenizer().decode(text);
   if (encoder) return find_neighbours(*encoder, store, retrieval, written, count, cancel);
-  return find(store, retrieval, written, count, [&](size_t so_many) {
-    return store.nearest(encoder_of(model), embedding(model, text, cancel), so_many);
-  });
+  return find(store, retrieval, written, count, encoder_of(model), [&] { return embedding(model, text, cancel); });
 }
 
 std::vector<Neighbour> find_neighbours(const TextEncoder& encoder, const Store& store, Retrieval retrieval,
                                        std::string_view text, size_t count, const CancelToken& cancel) {
-  return find(store, retrieval, text, count, [&](size_t so_many) {
+  return find(store, retrieval, text, count, encoder_of(encoder), [&] {
     const std::string query(text);
     const Matrix vector = encoder.embed(std::span(&query, 1), {}, Watch{.progress = {}, .cancel = cancel});
-    return store.nearest(encoder_of(encoder), vector.row(0), so_many);
+    return std::vector<float>(vector.row(0).begin(), vector.row(0).end());
   });
 }
 

@@ -59,13 +59,12 @@ void add_retrieval(CLI::App& command, Retrieval& retrieval, std::filesystem::pat
       .add_option_function<std::string>(
           "--retrieval",
           [&retrieval](const std::string& wanted) {
-            for (const Retrieval one : {Retrieval::bm25, Retrieval::vectors, Retrieval::fused})
+            for (const Retrieval one : {Retrieval::bm25, Retrieval::vectors, Retrieval::fused, Retrieval::sift})
               if (name(one) == wanted) retrieval = one;
           },
-          "Neighbours by words (bm25, the default), by dense vectors (vectors; `hone index --vectors` makes them) or "
-          "by "
-          "both (fused)")
-      ->check(CLI::IsMember({"bm25", "vectors", "fused"}));
+          "Neighbours by words (bm25, the default), by dense vectors (vectors; `hone index --vectors` makes them), by "
+          "both (fused), or by vectors without near duplicates of each other (sift)")
+      ->check(CLI::IsMember({"bm25", "vectors", "fused", "sift"}));
   command.add_option("--encoder", encoder, "Where the encoder of the store's vectors is now, if it was moved");
 }
 
@@ -75,7 +74,7 @@ std::shared_ptr<const TextEncoder> encoder_for(const Store& store, Retrieval ret
 }
 
 std::string score_text(Retrieval retrieval, double score) {
-  return fmt::format("{:.{}f}", score, retrieval == Retrieval::bm25 ? 2 : retrieval == Retrieval::vectors ? 3 : 4);
+  return fmt::format("{:.{}f}", score, retrieval == Retrieval::bm25 ? 2 : retrieval == Retrieval::fused ? 4 : 3);
 }
 
 void print_json(const nlohmann::json& object) {

@@ -45,7 +45,7 @@ std::shared_ptr<const TextEncoder> open_text_encoder(const std::filesystem::path
 // --gradient-budget BYTES, with KiB, MiB, GiB.
 void add_gradient_budget(CLI::App& command, uint64_t& budget);
 
-// --retrieval bm25|vectors|fused and --encoder.
+// --retrieval bm25|vectors|fused|sift and --encoder.
 void add_retrieval(CLI::App& command, Retrieval& retrieval, std::filesystem::path& encoder);
 // Who made the vectors that `retrieval` needs: the store's own encoder, from where --encoder says if it does, or
 // nullptr for the model itself or if no vectors are needed. See open_encoder().

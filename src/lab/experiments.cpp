@@ -12,6 +12,7 @@ const std::vector<std::unique_ptr<const Experiment>>& experiments() {
     made.push_back(make_digit_shift());
     made.push_back(make_block_budget());
     made.push_back(make_sst2());
+    made.push_back(make_lrh_theory());
     made.push_back(make_scaling_width());
     made.push_back(make_scaling_data());
     made.push_back(make_neighbours());

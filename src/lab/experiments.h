@@ -15,6 +15,7 @@ std::unique_ptr<const Experiment> make_few_shot_clinc150();
 std::unique_ptr<const Experiment> make_few_shot_sst2();
 std::unique_ptr<const Experiment> make_gp_benchmark();
 std::unique_ptr<const Experiment> make_locality();
+std::unique_ptr<const Experiment> make_lrh_theory();
 std::unique_ptr<const Experiment> make_neighbours();
 std::unique_ptr<const Experiment> make_scaling_data();
 std::unique_ptr<const Experiment> make_scaling_width();

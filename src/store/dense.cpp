@@ -199,20 +199,28 @@ void Store::keep_vectors(const Encoder& encoder, std::span<const int64_t> ids, C
   impl_->vectors_end->bytes += commit.size();
 }
 
-std::vector<Neighbour> Store::nearest(const Encoder& encoder, std::span<const float> query, size_t count) const {
+const store::DenseIndex& Store::Impl::dense_index(const Encoder& encoder, std::span<const float> query) {
   check(encoder);
   if (query.size() != encoder.dimension ||
       !std::ranges::all_of(query, [](float value) { return std::isfinite(value); }))
     throw Error(ErrorCode::bad_input, fmt::format("a query of {} values by {}; it needs {} finite ones", query.size(),
                                                   encoder.name, encoder.dimension));
-  LoadedVectors& loaded = impl_->loaded_vectors;
-  const int64_t version = impl_->database.integer("PRAGMA data_version");
-  const std::string file = stamp_of(file_of(impl_->directory));
+  LoadedVectors& loaded = loaded_vectors;
+  const int64_t version = database.integer("PRAGMA data_version");
+  const std::string file = stamp_of(file_of(directory));
   if (!loaded.index || loaded.version != version || loaded.file != file || !(loaded.encoder == encoder)) {
     loaded.index.reset();
-    loaded = {version, file, encoder, load(impl_->directory, impl_->identity, impl_->database, encoder)};
+    loaded = {version, file, encoder, load(directory, identity, database, encoder)};
   }
-  return loaded.index->nearest(query, count);
+  return *loaded.index;
+}
+
+std::vector<Neighbour> Store::nearest(const Encoder& encoder, std::span<const float> query, size_t count) const {
+  return impl_->dense_index(encoder, query).nearest(query, count);
+}
+
+std::vector<Neighbour> Store::sift(const Encoder& encoder, std::span<const float> query, size_t count) const {
+  return impl_->dense_index(encoder, query).sift(query, count);
 }
 
 }  // namespace hone

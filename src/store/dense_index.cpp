@@ -1,7 +1,5 @@
 #include "store/dense_index.h"
 
-#include <faiss/IndexFlat.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -27,41 +25,40 @@ void center(std::span<float> vector, std::span<const float> mean) {
     vector[d] = static_cast<float>((static_cast<double>(vector[d]) - mean[d]) * factor);
 }
 
-}  // namespace
-
-DenseIndex::DenseIndex(std::vector<int64_t> ids, Matrix vectors)
-    : ids_(std::move(ids)),
-      mean_(mean_of(vectors)),
-      index_(std::make_unique<faiss::IndexFlatIP>(static_cast<faiss::Index::idx_t>(vectors.cols()))) {
-  for (size_t i = 0; i < vectors.rows(); ++i) center(vectors.row(i), mean_);
-  index_->add(static_cast<faiss::Index::idx_t>(vectors.rows()), vectors.data());
+Matrix centered(std::span<const float> query, std::span<const float> mean) {
+  Matrix row = Matrix::uninitialized(1, query.size());
+  std::ranges::copy(query, row.data());
+  center(row.row(0), mean);
+  return row;
 }
 
-DenseIndex::DenseIndex(DenseIndex&&) noexcept = default;
-DenseIndex& DenseIndex::operator=(DenseIndex&&) noexcept = default;
-DenseIndex::~DenseIndex() = default;
+}  // namespace
+
+DenseIndex::DenseIndex(std::vector<int64_t> ids, Matrix vectors) : ids_(std::move(ids)), mean_(mean_of(vectors)) {
+  for (size_t i = 0; i < vectors.rows(); ++i) center(vectors.row(i), mean_);
+  if (!vectors.empty()) index_ = NeighbourIndex::build(vectors, {.metric = Metric::cosine});
+}
+
+std::vector<Neighbour> DenseIndex::as_chunks(const Neighbours& found) const {
+  std::vector<Neighbour> chunks(found.k);
+  for (size_t i = 0; i < chunks.size(); ++i)
+    chunks[i] = {ids_[static_cast<size_t>(found.ids[i])], 1 - found.distances[i]};
+  return chunks;
+}
 
 std::vector<Neighbour> DenseIndex::nearest(std::span<const float> query, size_t count) const {
   count = std::min(count, ids_.size());
   if (count == 0) return {};
-  std::vector<float> centered(query.begin(), query.end());
-  center(centered, mean_);
-  std::vector<float> cosines;
-  std::vector<faiss::Index::idx_t> rows;
-  // Of equal cosines FAISS returns any: asks on until the last one is below the `count`th.
-  for (size_t asked = std::min(count + 1, ids_.size());; asked = std::min(2 * asked, ids_.size())) {
-    cosines.resize(asked);
-    rows.resize(asked);
-    index_->search(1, centered.data(), static_cast<faiss::Index::idx_t>(asked), cosines.data(), rows.data());
-    if (asked == ids_.size() || cosines.back() < cosines[count - 1]) break;
-  }
-  std::vector<Neighbour> found(cosines.size());
-  for (size_t i = 0; i < found.size(); ++i) found[i] = {ids_[static_cast<size_t>(rows[i])], cosines[i]};
-  std::ranges::sort(found, [](const Neighbour& a, const Neighbour& b) {
-    return a.score != b.score ? a.score > b.score : a.chunk_id < b.chunk_id;
-  });
-  found.resize(count);
-  return found;
+  return as_chunks(index_->search(centered(query, mean_), count));
+}
+
+std::vector<Neighbour> DenseIndex::sift(std::span<const float> query, size_t count) const {
+  constexpr size_t pool = 200;
+  count = std::min(count, ids_.size());
+  if (count == 0) return {};
+  const Matrix row = centered(query, mean_);
+  const Neighbours nearest = index_->search(row, std::min(std::max(pool, count), ids_.size()));
+  return as_chunks(hone::sift(index_->points(), row, nearest, {.count = count}));
 }
 
 }  // namespace hone::store

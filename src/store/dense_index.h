@@ -1,15 +1,12 @@
 // DenseIndex: exact search by cosine among dense vectors in memory.
 #pragma once
 
-#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "hone/neighbours.h"
 #include "hone/store.h"
-
-namespace faiss {
-struct IndexFlatIP;
-}
 
 namespace hone::store {
 
@@ -19,17 +16,18 @@ class DenseIndex {
  public:
   // Row i of `vectors` belongs to chunk ids[i]; ids ascend, every value is finite.
   DenseIndex(std::vector<int64_t> ids, Matrix vectors);
-  DenseIndex(DenseIndex&&) noexcept;
-  DenseIndex& operator=(DenseIndex&&) noexcept;
-  ~DenseIndex();
 
   // The `count` largest cosines with `query`, ties by id. A vector that is the mean itself has cosine 0 with all.
   std::vector<Neighbour> nearest(std::span<const float> query, size_t count) const;
+  // As Store::sift.
+  std::vector<Neighbour> sift(std::span<const float> query, size_t count) const;
 
  private:
+  std::vector<Neighbour> as_chunks(const Neighbours& found) const;
+
   std::vector<int64_t> ids_;
   std::vector<float> mean_;
-  std::unique_ptr<faiss::IndexFlatIP> index_;
+  std::optional<NeighbourIndex> index_;  // none without vectors
 };
 
 }  // namespace hone::store

@@ -10,6 +10,7 @@ std::string_view name(Retrieval retrieval) {
     case Retrieval::bm25: return "bm25";
     case Retrieval::vectors: return "vectors";
     case Retrieval::fused: return "fused";
+    case Retrieval::sift: return "sift";
   }
   return "";
 }

@@ -59,6 +59,8 @@ struct Store::Impl {
   LoadedVectors loaded_vectors;
   std::optional<VectorsEnd> vectors_end;
 
+  // Of all chunks' vectors, loaded anew where something changed. Throws as Store::nearest.
+  const store::DenseIndex& dense_index(const Encoder& encoder, std::span<const float> query);
   // Throws Error{bad_input} if the store is open for reading; `purpose`: "to index".
   void require_writable(std::string_view purpose) const;
 };

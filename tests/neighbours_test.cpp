@@ -1,0 +1,370 @@
+// Neighbours against brute force in double: exact search with ties and cancellation, lists and graph by their recall,
+// files and what damage does to them, k-means.
+#include "hone/neighbours.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_set>
+
+#include "base/files.h"
+#include "base/random.h"
+#include "tests/expect_error.h"
+#include "tests/temporary_folder.h"
+
+namespace hone::test {
+namespace {
+
+Matrix gaussian(size_t rows, size_t cols, uint64_t seed, float deviation = 1) {
+  Matrix matrix = Matrix::uninitialized(rows, cols);
+  RandomStream(seed, "points").normals({matrix.data(), matrix.size()}, deviation);
+  return matrix;
+}
+
+// Small integers: every distance is exact, and many are equal.
+Matrix lattice(size_t rows, size_t cols, uint64_t seed) {
+  RandomStream random(seed, "lattice");
+  Matrix matrix = Matrix::uninitialized(rows, cols);
+  for (size_t i = 0; i < matrix.size(); ++i) matrix.data()[i] = static_cast<float>(random.below(5)) - 2;
+  return matrix;
+}
+
+// Every group of ten stands around one point.
+Matrix clustered(size_t rows, size_t cols, uint64_t seed) {
+  const Matrix centres = gaussian((rows + 9) / 10, cols, seed);
+  Matrix points = gaussian(rows, cols, seed + 1, 0.3f);
+  for (size_t i = 0; i < rows; ++i)
+    for (size_t d = 0; d < cols; ++d) points.row(i)[d] += centres.row(i / 10)[d];
+  return points;
+}
+
+double product(std::span<const float> a, std::span<const float> b) {
+  double sum = 0;
+  for (size_t d = 0; d < a.size(); ++d) sum += static_cast<double>(a[d]) * b[d];
+  return sum;
+}
+
+double distance(std::span<const float> a, std::span<const float> b, Metric metric) {
+  if (metric == Metric::cosine) {
+    const double lengths = std::sqrt(product(a, a) * product(b, b));
+    return lengths > 0 ? 1 - product(a, b) / lengths : 1;
+  }
+  double sum = 0;
+  for (size_t d = 0; d < a.size(); ++d) sum += std::pow(static_cast<double>(a[d]) - b[d], 2);
+  return sum;
+}
+
+Neighbours brute_force(ConstMatrixView points, ConstMatrixView queries, size_t k, Metric metric) {
+  Neighbours found{k, {}, {}};
+  for (size_t q = 0; q < queries.rows; ++q) {
+    std::vector<std::pair<float, int64_t>> all(points.rows);
+    for (size_t i = 0; i < points.rows; ++i)
+      all[i] = {static_cast<float>(distance(queries.row(q), points.row(i), metric)), static_cast<int64_t>(i)};
+    std::ranges::partial_sort(all, all.begin() + static_cast<std::ptrdiff_t>(k));
+    for (size_t i = 0; i < k; ++i) {
+      found.distances.push_back(all[i].first);
+      found.ids.push_back(all[i].second);
+    }
+  }
+  return found;
+}
+
+void expect_same(const Neighbours& a, const Neighbours& b) {
+  EXPECT_EQ(a.k, b.k);
+  EXPECT_EQ(a.ids, b.ids);
+  EXPECT_EQ(a.distances, b.distances);
+}
+
+double recall(const Neighbours& found, const Neighbours& exact) {
+  size_t hits = 0;
+  for (size_t q = 0; q < exact.queries(); ++q) {
+    const std::unordered_set<int64_t> ids(found.ids_of(q).begin(), found.ids_of(q).end());
+    hits += static_cast<size_t>(std::ranges::count_if(exact.ids_of(q), [&](int64_t id) { return ids.contains(id); }));
+  }
+  return static_cast<double>(hits) / static_cast<double>(exact.ids.size());
+}
+
+TEST(ExactNeighbours, AreThoseOfBruteForce) {
+  struct Case {
+    size_t n, d, queries, k;
+  };
+  for (const auto& [n, d, queries, k] : {Case{1, 1, 1, 1}, Case{37, 3, 5, 37}, Case{700, 300, 3, 10},
+                                         Case{700, 300, 4, 10}, Case{5000, 25, 197, 60}, Case{9001, 17, 97, 3}}) {
+    SCOPED_TRACE(testing::Message() << n << " points of " << d << ", " << queries << " queries, k " << k);
+    const Matrix points = gaussian(n, d, 1), asked = gaussian(queries, d, 2);
+    const NeighbourIndex index = NeighbourIndex::build(points);
+    EXPECT_EQ(index.size(), n);
+    EXPECT_EQ(index.dimension(), d);
+    expect_same(index.search(asked, k), brute_force(points, asked, k, Metric::l2));
+  }
+}
+
+TEST(ExactNeighbours, TiesAreInTheOrderOfIds) {
+  const Matrix points = lattice(6000, 3, 1), asked = lattice(60, 3, 2);  // 125 different points
+  for (const size_t queries : {size_t{2}, size_t{60}})
+    expect_same(NeighbourIndex::build(points).search(asked.view().row_range(0, queries), 100),
+                brute_force(points, asked.view().row_range(0, queries), 100, Metric::l2));
+}
+
+// ½‖x‖² − q·x is 5·10⁵ in fp32 here, a step of which is .03; distances are below 1.
+TEST(ExactNeighbours, FarFromTheOriginToo) {
+  Matrix points = gaussian(3000, 10, 1, 0.1f), asked = gaussian(20, 10, 2, 0.1f);
+  for (Matrix* matrix : {&points, &asked})
+    for (size_t i = 0; i < matrix->size(); ++i) matrix->data()[i] += 300;
+  expect_same(NeighbourIndex::build(points).search(asked, 20), brute_force(points, asked, 20, Metric::l2));
+}
+
+TEST(ExactNeighbours, ByCosine) {
+  Matrix points = gaussian(2000, 40, 1), asked = gaussian(30, 40, 2);
+  for (size_t i = 0; i < points.rows(); ++i)
+    for (float& value : points.row(i)) value *= static_cast<float>(i % 7 + 1);
+  std::ranges::copy(points.row(5), points.row(3).begin());
+  for (float& value : points.row(3)) value *= 4;  // the same direction
+  std::ranges::copy(points.row(5), asked.row(0).begin());
+  std::ranges::fill(points.row(9), 0.0f);
+  const NeighbourIndex index = NeighbourIndex::build(points, {.metric = Metric::cosine});
+  const Neighbours found = index.search(asked, 2000), exact = brute_force(points, asked, 2000, Metric::cosine);
+  for (size_t i = 0; i < found.ids.size(); ++i) ASSERT_NEAR(found.distances[i], exact.distances[i], 3e-7);
+  EXPECT_EQ(found.ids[0], 3);
+  EXPECT_EQ(found.ids[1], 5);
+  for (size_t q = 0; q < asked.rows(); ++q) {
+    const auto zero = std::ranges::find(found.ids_of(q), 9);
+    EXPECT_EQ(found.distances_of(q)[static_cast<size_t>(zero - found.ids_of(q).begin())], 1);
+  }
+  for (const float value : index.search(Matrix(4, 40), 3).distances) EXPECT_EQ(value, 1);
+}
+
+TEST(ExactNeighbours, DependNeitherOnTheOtherQueriesNorOnThreads) {
+  const Matrix points = gaussian(20000, 31, 1), asked = gaussian(230, 31, 2);
+  const NeighbourIndex index = NeighbourIndex::build(points);
+  const Neighbours all = index.search(asked, 25);
+  for (const auto& [first, count] : std::vector<std::pair<size_t, size_t>>{{0, 1}, {17, 3}, {100, 50}}) {
+    const Neighbours some = index.search(asked.view().row_range(first, count), 25);
+    for (size_t q = 0; q < count; ++q) EXPECT_TRUE(std::ranges::equal(some.ids_of(q), all.ids_of(first + q)));
+  }
+  const int before = threads();
+  set_threads(1);
+  expect_same(index.search(asked, 25), all);
+  set_threads(before);
+  const Neighbours ten = all.nearest(10);
+  EXPECT_EQ(ten.queries(), 230u);
+  EXPECT_TRUE(std::ranges::equal(ten.ids_of(229), all.ids_of(229).first(10)));
+}
+
+TEST(ExactNeighbours, Cancelled) {
+  const Matrix points = gaussian(500, 8, 1);
+  const NeighbourIndex index = NeighbourIndex::build(points);
+  const Watch watch;
+  watch.cancel.cancel();
+  HONE_EXPECT_ERROR(index.search(points, 3, watch), ErrorCode::cancelled, "");
+  HONE_EXPECT_ERROR(kmeans(points, 3, Metric::l2, 5, 0, watch), ErrorCode::cancelled, "");
+  HONE_EXPECT_ERROR(NeighbourIndex::build(points, {.kind = IndexKind::ivf}, watch), ErrorCode::cancelled, "");
+}
+
+class Approximate : public testing::TestWithParam<std::tuple<IndexKind, Metric>> {
+ protected:
+  NeighbourOptions options() const { return {.kind = std::get<0>(GetParam()), .metric = std::get<1>(GetParam())}; }
+};
+
+TEST_P(Approximate, FindsNearlyAllNeighbours) {
+  const Matrix all = clustered(6200, 24, 1);
+  const ConstMatrixView points = all.view().row_range(0, 6000);
+  Matrix asked = gaussian(200, 24, 7, 0.3f);
+  for (size_t q = 0; q < asked.rows(); ++q)
+    for (size_t d = 0; d < asked.cols(); ++d) asked.row(q)[d] += points.row(30 * q)[d];
+  const NeighbourIndex index = NeighbourIndex::build(points, options());
+  EXPECT_GT(index.options().effort, 0u);
+  EXPECT_GE(index.options().recall, 0.99);
+  const Neighbours exact = brute_force(points, asked, 50, options().metric), found = index.search(asked, 50);
+  EXPECT_GE(recall(found, exact), 0.98) << "effort " << index.options().effort;
+  if (options().kind == IndexKind::ivf) {
+    EXPECT_LT(recall(index.search(asked, 50, {}, 1), exact), recall(found, exact)) << "effort is what is asked for";
+  }
+  for (size_t q = 0; q < asked.rows(); ++q) {
+    EXPECT_TRUE(std::ranges::is_sorted(found.distances_of(q)));
+    for (size_t i = 0; i < 50; ++i) {
+      const auto id = static_cast<size_t>(found.ids_of(q)[i]);
+      ASSERT_NEAR(found.distances_of(q)[i], distance(asked.row(q), points.row(id), options().metric), 1e-4);
+    }
+  }
+  EXPECT_EQ(index.points().rows, 0u);
+}
+
+TEST_P(Approximate, OnePointIsItsOwnNeighbour) {
+  const Matrix point = gaussian(1, 4, 1);
+  const Neighbours found = NeighbourIndex::build(point, options()).search(point, 1);
+  EXPECT_EQ(found.ids, std::vector<int64_t>{0});
+  EXPECT_NEAR(found.distances[0], 0, 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, Approximate,
+                         testing::Combine(testing::Values(IndexKind::ivf, IndexKind::hnsw),
+                                          testing::Values(Metric::l2, Metric::cosine)),
+                         [](const auto& kind) {
+                           return std::string(name(std::get<0>(kind.param))) + "_" +
+                                  std::string(name(std::get<1>(kind.param)));
+                         });
+
+TEST(InvertedLists, AllListsAreExactAndFewMayBeShort) {
+  const Matrix points = gaussian(3000, 12, 1), asked = gaussian(40, 12, 2);
+  const NeighbourIndex index = NeighbourIndex::build(points, {.kind = IndexKind::ivf, .lists = 100, .effort = 4});
+  EXPECT_EQ(index.options().lists, 100u);
+  EXPECT_EQ(index.options().effort, 4u);
+  EXPECT_EQ(index.search(asked, 30, {}, 100).ids, brute_force(points, asked, 30, Metric::l2).ids);
+  const Neighbours few = index.search(asked, 3000, {}, 1);
+  EXPECT_EQ(few.ids.back(), -1);
+  EXPECT_TRUE(std::isinf(few.distances.back()));
+  EXPECT_GE(few.ids.front(), 0);
+  const int before = threads();
+  set_threads(1);
+  const NeighbourIndex again = NeighbourIndex::build(points, {.kind = IndexKind::ivf, .lists = 100, .effort = 4});
+  expect_same(again.search(asked, 30), index.search(asked, 30));
+  set_threads(before);
+}
+
+class NeighbourFile : public testing::TestWithParam<IndexKind> {
+ protected:
+  const Matrix points = gaussian(400, 6, 1);
+  const Matrix asked = gaussian(20, 6, 2);
+  const NeighbourIndex index = NeighbourIndex::build(points, {.kind = GetParam(), .metric = Metric::cosine, .seed = 3});
+  const TemporaryFolder folder{memory_directory()};
+  const std::filesystem::path file = folder.path() / "neighbours";
+};
+
+TEST_P(NeighbourFile, OpensAsItWas) {
+  index.save(file);
+  const NeighbourIndex opened = NeighbourIndex::open(file);
+  expect_same(opened.search(asked, 9), index.search(asked, 9));
+  EXPECT_EQ(opened.size(), 400u);
+  EXPECT_EQ(opened.dimension(), 6u);
+  const NeighbourOptions &a = opened.options(), &b = index.options();
+  EXPECT_EQ(a.kind, b.kind);
+  EXPECT_EQ(a.metric, b.metric);
+  EXPECT_EQ(a.lists, b.lists);
+  EXPECT_EQ(a.links, b.links);
+  EXPECT_EQ(a.effort, b.effort);
+  EXPECT_EQ(a.recall, b.recall);
+  EXPECT_EQ(a.seed, b.seed);
+  index.save(file);  // over itself
+  expect_same(NeighbourIndex::open(file).search(asked, 9), opened.search(asked, 9));
+}
+
+TEST_P(NeighbourFile, DamagedIsAnError) {
+  index.save(file);
+  const std::string whole = read_file(file);
+  RandomStream random(1, "damage");
+  for (int i = 0; i < 300; ++i) {
+    std::string damaged = whole;
+    const size_t at = i < 80 ? static_cast<size_t>(i) : random.below(whole.size());
+    damaged[at] = static_cast<char>(damaged[at] ^ (1 << random.below(8)));
+    folder.write("damaged", damaged);
+    try {
+      NeighbourIndex::open(folder.path() / "damaged");
+      ADD_FAILURE() << "byte " << at;
+    } catch (const Error& error) {
+      EXPECT_TRUE(error.code == ErrorCode::corrupt || error.code == ErrorCode::unsupported) << error.message;
+      EXPECT_NE(error.message.find("damaged'"), std::string::npos) << error.message;
+    }
+  }
+  for (const size_t length : {size_t{0}, size_t{7}, size_t{79}, size_t{80}, whole.size() / 2, whole.size() - 1}) {
+    folder.write("cut", whole.substr(0, length));
+    HONE_EXPECT_ERROR(NeighbourIndex::open(folder.path() / "cut"), ErrorCode::corrupt, "cut'");
+  }
+  folder.write("longer", whole + "x");
+  HONE_EXPECT_ERROR(NeighbourIndex::open(folder.path() / "longer"), ErrorCode::corrupt, "longer'");
+  HONE_EXPECT_ERROR(NeighbourIndex::open(folder.path() / "absent"), ErrorCode::not_found, "absent");
+  HONE_EXPECT_ERROR(index.save(folder.path() / "no" / "folder"), ErrorCode::not_found, "folder");
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, NeighbourFile, testing::Values(IndexKind::flat, IndexKind::ivf, IndexKind::hnsw),
+                         [](const auto& kind) { return std::string(name(kind.param)); });
+
+TEST(NeighbourInput, IsChecked) {
+  Matrix points = gaussian(50, 4, 1);
+  const NeighbourIndex index = NeighbourIndex::build(points);
+  HONE_EXPECT_ERROR(index.search(points, 0), ErrorCode::bad_input, "0 of 50");
+  HONE_EXPECT_ERROR(index.search(points, 51), ErrorCode::bad_input, "51 of 50");
+  HONE_EXPECT_ERROR(index.search(Matrix(2, 3), 1), ErrorCode::bad_input, "3 values, the points have 4");
+  EXPECT_EQ(index.search(Matrix(0, 4), 1).queries(), 0u);
+  HONE_EXPECT_ERROR(NeighbourIndex::build(Matrix(0, 4)), ErrorCode::bad_input, "nothing to search");
+  HONE_EXPECT_ERROR(NeighbourIndex::build(Matrix(4, 0)), ErrorCode::bad_input, "nothing to search");
+  HONE_EXPECT_ERROR(NeighbourIndex::build(points, {.kind = IndexKind::ivf, .lists = 51}), ErrorCode::bad_input, "51");
+  HONE_EXPECT_ERROR(NeighbourIndex::build(points, {.kind = IndexKind::hnsw, .links = 1}), ErrorCode::bad_input,
+                    "links");
+  HONE_EXPECT_ERROR(NeighbourIndex::build(points, {.kind = IndexKind::ivf, .recall = 2}), ErrorCode::bad_input,
+                    "recall");
+  for (const float bad : {NAN, INFINITY, -1e20f}) {
+    points.row(17)[2] = bad;
+    HONE_EXPECT_ERROR(NeighbourIndex::build(points), ErrorCode::bad_input, "row 17");
+    HONE_EXPECT_ERROR(index.search(points, 1), ErrorCode::bad_input, "queries: row 17");
+    HONE_EXPECT_ERROR(kmeans(points, 3), ErrorCode::bad_input, "row 17");
+  }
+  HONE_EXPECT_ERROR(metric_named("manhattan"), ErrorCode::bad_input, "l2 and cosine");
+  HONE_EXPECT_ERROR(index_kind_named("tree"), ErrorCode::bad_input, "flat, ivf and hnsw");
+  EXPECT_EQ(metric_named("cosine"), Metric::cosine);
+  EXPECT_EQ(index_kind_named("hnsw"), IndexKind::hnsw);
+}
+
+TEST(KMeans, EveryIterationLowersTheCost) {
+  const Matrix points = clustered(3000, 5, 1);
+  double before = INFINITY;
+  for (const int iterations : {0, 1, 2, 5, 20}) {
+    const Matrix centroids = kmeans(points, 40, Metric::l2, iterations, 3);
+    double sum = 0;
+    for (const float value : brute_force(centroids, points, 1, Metric::l2).distances) sum += value;
+    EXPECT_LT(sum, before) << iterations;
+    before = sum;
+  }
+}
+
+TEST(KMeans, CentroidsAreTheMeansOfTheirPoints) {
+  const Matrix points = gaussian(400, 3, 1);
+  const Matrix centroids = kmeans(points, 6, Metric::l2, 200);
+  const Neighbours nearest = brute_force(centroids, points, 1, Metric::l2);
+  for (size_t c = 0; c < 6; ++c)
+    for (size_t d = 0; d < 3; ++d) {
+      double sum = 0, count = 0;
+      for (size_t i = 0; i < 400; ++i)
+        if (nearest.ids[i] == static_cast<int64_t>(c)) sum += points.row(i)[d], ++count;
+      EXPECT_NEAR(centroids.row(c)[d], sum / count, 1e-5);
+    }
+}
+
+TEST(KMeans, OneAPointAndManyEqualPoints) {
+  const Matrix points = gaussian(30, 3, 1);
+  for (const float value : brute_force(kmeans(points, 30), points, 1, Metric::l2).distances) EXPECT_EQ(value, 0);
+  const Matrix equal = kmeans(Matrix(30, 3), 5);
+  for (size_t i = 0; i < equal.size(); ++i) EXPECT_EQ(equal.data()[i], 0);
+  HONE_EXPECT_ERROR(kmeans(points, 31), ErrorCode::bad_input, "31 centroids of 30 points");
+  HONE_EXPECT_ERROR(kmeans(points, 0), ErrorCode::bad_input, "0 centroids");
+  HONE_EXPECT_ERROR(kmeans(points, 3, Metric::l2, -1), ErrorCode::bad_input, "-1 iterations");
+}
+
+// 20 places far apart with 50 points each: after a start without some of them, a centroid that lost its points goes
+// there.
+TEST(KMeans, AnEmptyCentroidTakesTheFarthestPoint) {
+  Matrix points = Matrix::uninitialized(1000, 2);
+  for (size_t i = 0; i < 1000; ++i) {
+    points.row(i)[0] = static_cast<float>(100 * (i % 20));
+    points.row(i)[1] = 0;
+  }
+  for (const float value : brute_force(kmeans(points, 20, Metric::l2, 20), points, 1, Metric::l2).distances)
+    EXPECT_EQ(value, 0);
+}
+
+TEST(KMeans, SphericalAndIndependentOfThreads) {
+  const Matrix points = gaussian(900, 7, 1);
+  const Matrix centroids = kmeans(points, 12, Metric::cosine, 8, 5);
+  for (size_t c = 0; c < 12; ++c) EXPECT_NEAR(product(centroids.row(c), centroids.row(c)), 1, 1e-6);
+  const int before = threads();
+  set_threads(1);
+  const Matrix again = kmeans(points, 12, Metric::cosine, 8, 5);
+  set_threads(before);
+  EXPECT_TRUE(std::equal(again.data(), again.data() + again.size(), centroids.data()));
+  const Matrix other = kmeans(points, 12, Metric::cosine, 8, 6);
+  EXPECT_FALSE(std::equal(other.data(), other.data() + other.size(), centroids.data()));
+}
+
+}  // namespace
+}  // namespace hone::test
