@@ -357,6 +357,21 @@ TEST_F(Data, LabelsOfOtherData) {
                     "'test.csv': row 1 has the label 'z'");
 }
 
+TEST_F(Data, RowsOfOtherLabelsAreLeftOut) {
+  LabelledData numbers = table("a,kind\n1,x\n2,z\n3,y\n4,x\n");
+  EXPECT_EQ(keep_labels(Names{"x", "y"}, numbers), (std::vector<size_t>{0, 2, 3}));
+  EXPECT_EQ(names_of(numbers), (Names{"x", "y", "x"}));
+  ASSERT_EQ(numbers.x.rows(), 3u);
+  EXPECT_EQ(numbers.x.row(1)[0], 3);
+  EXPECT_EQ(numbers.x.row(2)[0], 4);
+  LabelledData texts = table("text,kind\nhello,x\n,z\nso,y\n");
+  EXPECT_EQ(keep_labels(Names{"y", "z"}, texts), (std::vector<size_t>{1, 2}));
+  EXPECT_EQ(texts.texts, (Names{"", "so"}));
+  EXPECT_TRUE(keep_labels(Names{"w"}, texts).empty());
+  EXPECT_EQ(texts.size(), 0u);
+  EXPECT_TRUE(texts.texts.empty());
+}
+
 TEST_F(Data, GzipOfSeveralMembers) {
   const std::string one = read_file(golden("labels.idx1.gz"));
   const std::string twice = one + one;

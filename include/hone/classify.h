@@ -2,6 +2,7 @@
 // head for each query ([SaG]), hone's mixture over how far that head was trained, experts; and what each is worth.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -29,6 +30,8 @@ struct ClassifyOptions {
   size_t pseudo_queries = 1000;  // at most so many training points teach that prior
   double floor = 0.05;           // the base's least weight
   size_t experts = 0;            // > 0: also so many experts
+  // Asked instead of new ones; of the points' dimension and classes. Outlives the call.
+  const Experts* known_experts = nullptr;
   size_t locality_queries = 20;  // so many queries' heads are used on all queries
   uint64_t seed = 0;
 };
@@ -51,8 +54,9 @@ struct Classification {
   double ridge = 0;  // of the global head
   std::vector<int> checkpoints;
   CheckpointPrior prior;
-  Matrix weights;          // [Q, checkpoints] of the mixture
-  double fit_seconds = 0;  // what is paid once: heads, index, prior
+  Matrix weights;                  // [Q, checkpoints] of the mixture
+  std::optional<Experts> experts;  // those that were fitted
+  double fit_seconds = 0;          // what is paid once: heads, index, prior, experts
 };
 
 // Points x [n, d] with y [n] in [0, classes), queries [Q, d] with their labels `truth` [Q], which only the last of the
@@ -61,7 +65,8 @@ struct Classification {
 Classification classify(ConstMatrixView x, std::span<const int> y, size_t classes, ConstMatrixView queries,
                         std::span<const int> truth, const ClassifyOptions& options, const Watch& watch = {});
 
-// What a way's answers are worth. Intervals are 95 % bootstraps over queries.
+// What a way's answers are worth. Intervals are 95 % bootstraps over queries. A query whose log probabilities are not
+// finite, as those of a local head that diverged, is answered wrongly at infinite log-loss; then the mean is infinite.
 struct ClassifyScore {
   std::string name;
   decide::Interval accuracy;       // share of queries

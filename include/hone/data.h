@@ -89,4 +89,8 @@ std::vector<std::string> distinct_labels(std::span<const std::string> names);
 // label for one that is not among them.
 std::vector<int> labels_as(std::span<const std::string> labels, const LabelledData& data, std::string_view what);
 
+// Leaves out of `data` the rows whose label is not among `labels`; data.labels stay. Returns the old numbers of the
+// rows that are left, perhaps none.
+std::vector<size_t> keep_labels(std::span<const std::string> labels, LabelledData& data);
+
 }  // namespace hone

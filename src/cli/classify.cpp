@@ -1,8 +1,9 @@
 // hone classify --train FILE --test FILE: what local heads are worth on one's own data.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
-#include <fstream>
+#include <optional>
 
 #include "base/files.h"
 #include "cli/commands.h"
@@ -18,12 +19,12 @@ namespace {
 using nlohmann::json;
 
 struct Arguments {
-  std::filesystem::path train, test, encoder, predictions;
+  std::filesystem::path train, test, encoder, predictions, save_experts, experts_file;
   LabelledOptions train_files, test_files;
   std::string kind = "flat", metric, solver = "adam", head = "lbfgs", precision = "fp32";
   ClassifyOptions options;
   int threads = 0;
-  bool no_header = false, as_json = false, quiet = false;
+  bool no_header = false, ignore_unseen = false, as_json = false, quiet = false;
 };
 
 // Features of both, by the encoder where they are texts.
@@ -31,6 +32,9 @@ void embed_texts(const Arguments& arguments, LabelledData& train, LabelledData& 
   if (train.texts.empty() != test.texts.empty())
     throw Error(ErrorCode::bad_input, fmt::format("one of '{}' and '{}' holds texts, the other features",
                                                   arguments.train.string(), arguments.test.string()));
+  if (train.texts.empty() && !arguments.encoder.empty())
+    throw Error(ErrorCode::bad_input,
+                fmt::format("'{}' holds numbers; --encoder is for texts, leave it out", arguments.train.string()));
   if (train.texts.empty()) return;
   if (arguments.encoder.empty())
     throw Error(ErrorCode::bad_input, fmt::format("'{}' holds texts; say what turns them into features with --encoder, "
@@ -45,7 +49,44 @@ void embed_texts(const Arguments& arguments, LabelledData& train, LabelledData& 
 
 json to_json(const decide::Interval& interval) { return json::array({interval.mean, interval.low, interval.high}); }
 
-json report(const Classification& result, const std::vector<ClassifyScore>& scores) {
+// What is asked, and what the answers are held against.
+struct Queries {
+  std::vector<size_t> rows;  // of the test file
+  std::vector<int> truth;    // by the training data's labels
+  size_t ignored = 0;        // test rows of other labels
+};
+
+// A label that no training row has cannot be answered: it is an error unless such rows are to be left out.
+Queries queries_of(const Arguments& arguments, std::span<const std::string> labels, LabelledData& test) {
+  Queries queries;
+  const size_t rows = test.size();
+  if (arguments.ignore_unseen) queries.rows = keep_labels(labels, test);
+  queries.ignored = arguments.ignore_unseen ? rows - test.size() : 0;
+  if (test.size() == 0)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("'{}': no row has a label of '{}'", arguments.test.string(), arguments.train.string()));
+  if (!arguments.ignore_unseen)
+    for (size_t i = 0; i < rows; ++i) queries.rows.push_back(i);
+  try {
+    queries.truth = labels_as(labels, test, fmt::format("'{}'", arguments.test.string()));
+  } catch (const Error& error) {
+    throw Error(error.code, error.message + "; --ignore-unseen leaves them out");
+  }
+  return queries;
+}
+
+// Experts that were kept, for the same labels.
+std::optional<Experts> kept_experts(const Arguments& arguments, std::span<const std::string> labels) {
+  if (arguments.experts_file.empty()) return std::nullopt;
+  Experts experts = Experts::open(arguments.experts_file);
+  if (!std::ranges::equal(experts.labels(), labels))
+    throw Error(ErrorCode::bad_input, fmt::format("'{}': these experts know other labels than '{}' has; make new ones "
+                                                  "with --experts and --save-experts",
+                                                  arguments.experts_file.string(), arguments.train.string()));
+  return experts;
+}
+
+json report(const Classification& result, const std::vector<ClassifyScore>& scores, const Queries& queries) {
   json rows = json::array();
   for (const ClassifyScore& score : scores)
     rows.push_back({{"name", score.name},
@@ -59,6 +100,8 @@ json report(const Classification& result, const std::vector<ClassifyScore>& scor
                     {"worst_bits", std::isfinite(score.worst_bits) ? json(score.worst_bits) : json(nullptr)},
                     {"queries_per_s", score.queries_per_second}});
   return {{"rows", rows},
+          {"queries", queries.truth.size()},
+          {"ignored", queries.ignored},
           {"locality",
            {{"own_neighbourhood", {{"accuracy", result.own_accuracy}, {"log_loss", result.own_log_loss}}},
             {"used_globally", {{"accuracy", result.elsewhere_accuracy}, {"log_loss", result.elsewhere_log_loss}}}}},
@@ -71,7 +114,8 @@ json report(const Classification& result, const std::vector<ClassifyScore>& scor
           {"fit_seconds", result.fit_seconds}};
 }
 
-void print_table(const Arguments& arguments, const Classification& result, const std::vector<ClassifyScore>& scores) {
+void print_table(const Arguments& arguments, const Classification& result, const std::vector<ClassifyScore>& scores,
+                 const Queries& queries) {
   fmt::print("{:<24} {:>24} {:>24} {:>6} {:>10}\n", "", "accuracy, %", "log-loss, nats", "ECE", "queries/s");
   for (const ClassifyScore& score : scores)
     fmt::print("{:<24} {:>24} {:>24} {:>6.3f} {:>10.0f}\n", score.name,
@@ -101,28 +145,29 @@ void print_table(const Arguments& arguments, const Classification& result, const
         return text;
       }(),
       result.prior.trust, result.prior.bound_bits());
-  fmt::print("{} neighbours ({}, {}), {} steps, ridge {:g}; {:.1f} s beforehand\n", arguments.options.neighbours,
-             name(arguments.options.index.metric), name(arguments.options.index.kind), arguments.options.training.steps,
-             result.ridge, result.fit_seconds);
+  if (queries.ignored > 0) fmt::print("{} test rows were left out: no training row has their label\n", queries.ignored);
+  fmt::print("{} queries, {} neighbours ({}, {}), {} steps, ridge {:g}; {:.1f} s beforehand\n", queries.truth.size(),
+             arguments.options.neighbours, name(arguments.options.index.metric), name(arguments.options.index.kind),
+             arguments.options.training.steps, result.ridge, result.fit_seconds);
 }
 
-// A line a query: its label, then every way's choice, then hone's probabilities.
-void write_predictions(const std::filesystem::path& path, const Classification& result, const LabelledData& test,
-                       std::span<const int> truth, std::span<const std::string> labels) {
+// A line a query: its row in the test file, from 0, its label, then every way's choice, then hone's probabilities.
+void write_predictions(const std::filesystem::path& path, const Classification& result, const Queries& queries,
+                       std::span<const std::string> labels) {
   const auto quoted = [](const std::string& text) {
     std::string field = "\"";
     for (const char c : text) field += c == '"' ? std::string("\"\"") : std::string(1, c);
     return field + '"';
   };
-  std::string lines = "label";
+  std::string lines = "row,label";
   for (const Answers& way : result.answers) lines += "," + way.name;
   const Answers* hone = nullptr;
   for (const Answers& way : result.answers)
     if (way.name == "hone") hone = &way;
   for (const std::string& label : labels) lines += "," + quoted("p(" + label + ")");
   lines += '\n';
-  for (size_t q = 0; q < test.size(); ++q) {
-    lines += quoted(labels[static_cast<size_t>(truth[q])]);
+  for (size_t q = 0; q < queries.rows.size(); ++q) {
+    lines += fmt::format("{},{}", queries.rows[q], quoted(labels[static_cast<size_t>(queries.truth[q])]));
     for (const Answers& way : result.answers) {
       const auto row = way.log_probabilities.row(q);
       lines += "," + quoted(labels[static_cast<size_t>(std::ranges::max_element(row) - row.begin())]);
@@ -145,7 +190,13 @@ void run(Arguments& arguments) {
   arguments.test_files.text_column = arguments.train_files.text_column;
   LabelledData train = read_labelled(arguments.train, arguments.train_files);
   LabelledData test = read_labelled(arguments.test, arguments.test_files);
-  const std::vector<int> truth = labels_as(train.labels, test, arguments.test.string());
+  if (train.labels.size() < 2)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("'{}': every row has the label '{}'; with one label there is nothing to decide",
+                            arguments.train.string(), train.labels.front()));
+  const Queries queries = queries_of(arguments, train.labels, test);
+  const std::optional<Experts> experts = kept_experts(arguments, train.labels);
+  options.known_experts = experts ? &*experts : nullptr;
   // Embeddings of texts are compared by direction, as they were trained to be.
   options.index.metric =
       arguments.metric.empty() ? (train.texts.empty() ? Metric::l2 : Metric::cosine) : metric_named(arguments.metric);
@@ -153,14 +204,19 @@ void run(Arguments& arguments) {
   const Classification result = [&] {
     const Watch watch = terminal_watch(arguments.quiet || arguments.as_json);
     embed_texts(arguments, train, test, watch);
-    return classify(train.x, train.y, train.labels.size(), test.x, truth, options, watch);
+    if (test.x.cols() != train.x.cols())
+      throw Error(ErrorCode::bad_input,
+                  fmt::format("'{}' has {} features, '{}' has {}; both need the same", arguments.test.string(),
+                              test.x.cols(), arguments.train.string(), train.x.cols()));
+    return classify(train.x, train.y, train.labels.size(), test.x, queries.truth, options, watch);
   }();
-  const std::vector<ClassifyScore> scores = score_answers(result.answers, truth, options.seed);
-  if (!arguments.predictions.empty()) write_predictions(arguments.predictions, result, test, truth, train.labels);
+  const std::vector<ClassifyScore> scores = score_answers(result.answers, queries.truth, options.seed);
+  if (!arguments.save_experts.empty()) result.experts->save(arguments.save_experts, train.labels);
+  if (!arguments.predictions.empty()) write_predictions(arguments.predictions, result, queries, train.labels);
   if (arguments.as_json)
-    print_json(report(result, scores));
+    print_json(report(result, scores, queries));
   else
-    print_table(arguments, result, scores);
+    print_table(arguments, result, scores, queries);
 }
 
 }  // namespace
@@ -176,6 +232,8 @@ void add_classify(CLI::App& program) {
   command->add_option("--test-labels", arguments->test_files.label_file, "Labels of .npy or IDX queries");
   command->add_option("--label-column", arguments->train_files.label_column, "Of tables (default: the last)");
   command->add_option("--text-column", arguments->train_files.text_column, "Of tables that hold texts");
+  command->add_flag("--ignore-unseen", arguments->ignore_unseen,
+                    "Leave out queries whose label no training point has, which is an error otherwise");
   command->add_flag("--no-header", arguments->no_header, "Tables begin with their first row");
   command->add_option("--encoder", arguments->encoder, "What turns texts into features: see `hone embed`");
   command->add_option("--precision", arguments->precision, "Of the encoder")
@@ -209,10 +267,19 @@ void add_classify(CLI::App& program) {
       ->capture_default_str();
   command->add_option("--metric", arguments->metric, "l2 or cosine (default: cosine for texts, l2 otherwise)")
       ->check(CLI::IsMember({"l2", "cosine"}));
-  command->add_option("--sift", options.sift_pool, "Re-choose the neighbours among so many nearest by SIFT; 0: do not")
+  CLI::Option* sift =
+      command
+          ->add_option("--sift", options.sift_pool, "Re-choose the neighbours among so many nearest by SIFT; 0: do not")
+          ->capture_default_str();
+  command->add_option("--sift-noise", options.sift_noise, "Its λ")
+      ->needs(sift)
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--sift-noise", options.sift_noise, "Its λ")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--experts", options.experts, "Also so many experts, one head a centroid")->capture_default_str();
+  CLI::Option* experts = command->add_option("--experts", options.experts, "Also so many experts, one head a centroid")
+                             ->check(CLI::PositiveNumber);
+  command->add_option("--save-experts", arguments->save_experts, "Keep them in this file")->needs(experts);
+  command->add_option("--experts-file", arguments->experts_file, "Experts that were kept, instead of new ones")
+      ->excludes(experts);
   command->add_option("--floor", options.floor, "The global head's least weight in hone's answer")
       ->check(CLI::Range(1e-6, 1.0))
       ->capture_default_str();

@@ -131,6 +131,24 @@ LabelledData read_labelled(const std::filesystem::path& path, const LabelledOpti
   return numbered(path, std::move(x), {}, names);
 }
 
+std::vector<size_t> keep_labels(std::span<const std::string> labels, LabelledData& data) {
+  std::vector<size_t> rows;
+  for (size_t i = 0; i < data.size(); ++i)
+    if (std::ranges::find(labels, data.labels.at(static_cast<size_t>(data.y[i]))) != labels.end()) rows.push_back(i);
+  Matrix x = Matrix::uninitialized(data.x.rows() == 0 ? 0 : rows.size(), data.x.cols());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    data.y[i] = data.y[rows[i]];
+    if (data.texts.empty())
+      std::ranges::copy(data.x.row(rows[i]), x.row(i).begin());
+    else if (rows[i] != i)
+      data.texts[i] = std::move(data.texts[rows[i]]);
+  }
+  data.x = std::move(x);
+  data.y.resize(rows.size());
+  if (!data.texts.empty()) data.texts.resize(rows.size());
+  return rows;
+}
+
 std::vector<int> labels_as(std::span<const std::string> labels, const LabelledData& data, std::string_view what) {
   std::map<std::string_view, int> index;
   for (size_t i = 0; i < labels.size(); ++i) index[labels[i]] = static_cast<int>(i);

@@ -34,6 +34,10 @@ void check(ConstMatrixView x, std::span<const int> y, size_t classes, ConstMatri
   if (options.sift_pool > 0 && (options.sift_pool < options.neighbours || options.sift_pool > x.rows))
     refuse(fmt::format("the SIFT pool is {}; give {} (neighbours) to {} (training points)", options.sift_pool,
                        options.neighbours, x.rows));
+  if (options.known_experts &&
+      (options.known_experts->dimension() != x.cols || options.known_experts->classes() != classes))
+    refuse(fmt::format("the experts are of {} features and {} classes, the training points of {} and {}",
+                       options.known_experts->dimension(), options.known_experts->classes(), x.cols, classes));
   if (options.experts > x.rows) refuse(fmt::format("{} experts for {} training points", options.experts, x.rows));
 }
 
@@ -44,6 +48,26 @@ std::vector<int> path_of(const LocalTraining& training) {
       if (step < training.steps) path.push_back(step);
   path.push_back(training.steps);
   return path;
+}
+
+// The first `count` neighbours of each of `points` outside its fold, or as many as all have.
+Neighbours outside_fold(const Neighbours& found, std::span<const int64_t> points, std::span<const int> fold,
+                        size_t count) {
+  std::vector<std::vector<size_t>> kept(points.size());
+  for (size_t p = 0; p < points.size(); ++p) {
+    const auto ids = found.ids_of(p);
+    const int own = fold[static_cast<size_t>(points[p])];
+    for (size_t i = 0; i < ids.size() && kept[p].size() < count; ++i)
+      if (ids[i] >= 0 && fold[static_cast<size_t>(ids[i])] != own) kept[p].push_back(i);
+    count = std::min(count, kept[p].size());
+  }
+  Neighbours outside{count, {}, {}};
+  for (size_t p = 0; p < points.size(); ++p)
+    for (size_t i = 0; i < count; ++i) {
+      outside.ids.push_back(found.ids_of(p)[kept[p][i]]);
+      outside.distances.push_back(found.distances_of(p)[kept[p][i]]);
+    }
+  return outside;
 }
 
 class Classifier {
@@ -73,26 +97,27 @@ class Classifier {
   // Those that local heads are trained on.
   Neighbours teachers(ConstMatrixView queries) const {
     if (options_.sift_pool == 0) return index_.search(queries, options_.neighbours, watch_);
-    SiftOptions sift_options;
-    sift_options.count = options_.neighbours;
-    sift_options.noise = options_.sift_noise;
-    sift_options.normalize = options_.index.metric == Metric::cosine;
-    return sift(x_, queries, index_.search(queries, options_.sift_pool, watch_), sift_options, watch_);
+    return sift(x_, queries, index_.search(queries, options_.sift_pool, watch_), sift_options(), watch_);
   }
   LocalAnswers local(ConstMatrixView queries, const Neighbours& neighbours) const {
     return local_answers(global_, x_, y_, neighbours.view(), queries, training_, prior_.trust > 0, watch_);
   }
 
  private:
+  SiftOptions sift_options() const {
+    return {.count = options_.neighbours,
+            .noise = options_.sift_noise,
+            .normalize = options_.index.metric == Metric::cosine};
+  }
   HeadFit chosen_head() const {
     HeadFit head = options_.head;
     if (!options_.ridges.empty())
       head.ridge = choose_ridge(x_, y_, classes_, options_.ridges, head, options_.seed, watch_);
     return head;
   }
-  // Training points ask in place of queries.
+  // Training points ask in place of queries; their neighbours are found as a query's are.
   void learn_prior() {
-    const size_t n = x_.rows, k = options_.neighbours;
+    const size_t n = x_.rows, wanted = std::max(options_.neighbours, options_.sift_pool);
     const int folds = static_cast<int>(std::min<size_t>(static_cast<size_t>(options_.folds), n));
     const CrossFit cross = cross_fit(x_, y_, classes_, folds, head_, options_.seed, watch_);
     std::vector<int64_t> pseudo(n);
@@ -103,8 +128,15 @@ class Classifier {
     Matrix asked = Matrix::uninitialized(pseudo.size(), x_.cols);
     for (size_t i = 0; i < pseudo.size(); ++i)
       std::ranges::copy(x_.row(static_cast<size_t>(pseudo[i])), asked.row(i).begin());
-    const Neighbours near = index_.search(asked, std::min(n, 2 * k + 20), watch_);
-    prior_ = checkpoint_prior(cross, x_, y_, pseudo, near.view(), k, training_, options_.floor, watch_);
+    Neighbours near =
+        outside_fold(index_.search(asked, std::min(n, 2 * wanted + 20), watch_), pseudo, cross.fold, wanted);
+    if (near.k == 0)
+      refuse(
+          fmt::format("a training point has no neighbour outside its fold, so that how far to train cannot be "
+                      "learned; give more than {} points",
+                      n));
+    if (options_.sift_pool > 0) near = sift(x_, asked, near, sift_options(), watch_);
+    prior_ = checkpoint_prior(cross, x_, y_, pseudo, near.view(), near.k, training_, options_.floor, watch_);
   }
 
   ConstMatrixView x_;
@@ -217,17 +249,21 @@ Classification classify(ConstMatrixView x, std::span<const int> y, size_t classe
   add("hone", std::move(mixture.log_probabilities), taught + seconds_since(start));
   result.weights = std::move(mixture.weights);
 
-  if (options.experts > 0) {
+  const Experts* experts = options.known_experts;
+  if (!experts && options.experts > 0) {
     start = Clock::now();
     ExpertOptions expert_options;
     expert_options.experts = options.experts;
     expert_options.neighbours = options.neighbours;
     expert_options.training = to_the_end;
     expert_options.seed = options.seed;
-    const Experts experts = Experts::fit(classifier.global(), x, y, classifier.index(), expert_options, watch);
+    experts =
+        &result.experts.emplace(Experts::fit(classifier.global(), x, y, classifier.index(), expert_options, watch));
     result.fit_seconds += seconds_since(start);
+  }
+  if (experts) {
     start = Clock::now();
-    Matrix logits = experts.logits(queries, watch);
+    Matrix logits = experts->logits(queries, watch);
     log_softmax(logits);
     add("experts", std::move(logits), seconds_since(start));
   }
@@ -235,6 +271,21 @@ Classification classify(ConstMatrixView x, std::span<const int> y, size_t classe
                    std::min(options.locality_queries, queries.rows), watch, result);
   return result;
 }
+
+namespace {
+
+bool finite(std::span<const float> values) {
+  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
+}
+
+decide::Interval interval_of(std::span<const double> values, uint64_t seed) {
+  if (std::ranges::all_of(values, [](double value) { return std::isfinite(value); }))
+    return decide::bootstrap_mean(values, seed);
+  const double sum = std::reduce(values.begin(), values.end());
+  return {sum, sum, sum};
+}
+
+}  // namespace
 
 std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::span<const int> truth, uint64_t seed) {
   if (answers.empty() || truth.empty()) refuse("there are no answers to score");
@@ -252,20 +303,24 @@ std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::
     for (size_t q = 0; q < queries; ++q) {
       const auto row = log_p.row(q);
       const auto best = std::ranges::max_element(row);
-      right[q] = best - row.begin() == truth[q] ? 1 : 0;
-      loss[q] = -static_cast<double>(row[static_cast<size_t>(truth[q])]);
-      const double confidence = std::exp(static_cast<double>(*best));
+      if (truth[q] < 0 || static_cast<size_t>(truth[q]) >= row.size())
+        refuse(fmt::format("the label of query {} is {}, not in 0 … {}", q, truth[q], row.size() - 1));
+      const bool sound = finite(row);
+      right[q] = sound && best - row.begin() == truth[q] ? 1 : 0;
+      loss[q] = sound ? -static_cast<double>(row[static_cast<size_t>(truth[q])]) : INFINITY;
+      const double confidence = sound ? std::exp(static_cast<double>(*best)) : 1;
       const size_t bin = std::min(bins - 1, static_cast<size_t>(confidence * bins));
       bin_confidence[bin] += confidence;
       bin_right[bin] += right[q];
+      if (!sound) score.worst_bits = INFINITY;
       for (size_t c = 0; c < row.size(); ++c)
         score.worst_bits = std::max(
             score.worst_bits, (static_cast<double>(answers[0].log_probabilities.row(q)[c]) - row[c]) / std::log(2.0));
     }
     for (size_t b = 0; b < bins; ++b)
       score.calibration_error += std::fabs(bin_right[b] - bin_confidence[b]) / static_cast<double>(queries);
-    score.accuracy = decide::bootstrap_mean(right, seed);
-    score.log_loss = decide::bootstrap_mean(loss, seed);
+    score.accuracy = interval_of(right, seed);
+    score.log_loss = interval_of(loss, seed);
     if (scores.empty()) {
       base_right = right;
       base_loss = loss;
@@ -274,8 +329,8 @@ std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::
       right[q] -= base_right[q];
       loss[q] -= base_loss[q];
     }
-    score.accuracy_gain = decide::bootstrap_mean(right, seed);
-    score.log_loss_gain = decide::bootstrap_mean(loss, seed);
+    score.accuracy_gain = interval_of(right, seed);
+    score.log_loss_gain = interval_of(loss, seed);
     score.queries_per_second = static_cast<double>(queries) / std::max(way.seconds, 1e-9);
     scores.push_back(std::move(score));
   }

@@ -1,12 +1,13 @@
 #include "heads/votes.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace hone {
 
 Matrix vote_log_probabilities(std::span<const int> y, size_t classes, const Neighbours& neighbours, Vote vote) {
   Matrix result(neighbours.queries(), classes);
-  constexpr double least_distance = 1e-6;
+  constexpr double least_distance = 1e-6, tie_break = 5e-5;
   const double k = static_cast<double>(neighbours.k), prior = 1 / static_cast<double>(classes);
   std::vector<double> votes(classes);
   for (size_t q = 0; q < result.rows(); ++q) {
@@ -16,7 +17,8 @@ Matrix vote_log_probabilities(std::span<const int> y, size_t classes, const Neig
     double sum = 0;
     for (size_t i = 0; i < ids.size(); ++i) {
       if (ids[i] < 0) continue;
-      const double weight = vote == Vote::majority ? 1 : 1 / std::max<double>(distances[i], least_distance);
+      const double nearer = 1 + tie_break * std::ldexp(1, -static_cast<int>(std::min<size_t>(i, 60)));
+      const double weight = nearer * (vote == Vote::majority ? 1 : 1 / std::max<double>(distances[i], least_distance));
       votes[static_cast<size_t>(y[static_cast<size_t>(ids[i])])] += weight;
       sum += weight;
     }
