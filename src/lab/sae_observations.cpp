@@ -145,29 +145,30 @@ std::vector<Row> observe(const Searched& searched, const Json& settings, size_t 
                                       predictions(global(space.concepts)), predictions(ttt(space.features)),
                                       predictions(again_logits),           predictions(all.logits),
                                       predictions(learned.logits),         predictions(of_query.logits)};
+  const std::string title = settings.at("title");
   std::vector<Row> rows;
   for (size_t q = 0; q < count; ++q) {
     const size_t i = first + q;
     Row row;
-    row.push_back(settings.at("title").get<std::string>());
-    row.push_back(static_cast<int64_t>(space.test_labels[i]));
-    for (const std::vector<int>& answer : answers) row.push_back(static_cast<int64_t>(answer[q]));
-    row.push_back(static_cast<int64_t>(learned.active[q]));
-    row.push_back(static_cast<int64_t>(learned.kept[q]));
-    row.push_back(learned.own_accuracy[q]);
-    row.push_back(all.own_accuracy[q]);
+    row.emplace_back(std::in_place_type<std::string>, title);
+    row.emplace_back(static_cast<int64_t>(space.test_labels[i]));
+    for (const std::vector<int>& answer : answers) row.emplace_back(static_cast<int64_t>(answer[q]));
+    row.emplace_back(static_cast<int64_t>(learned.active[q]));
+    row.emplace_back(static_cast<int64_t>(learned.kept[q]));
+    row.emplace_back(learned.own_accuracy[q]);
+    row.emplace_back(all.own_accuracy[q]);
     const ConceptView& features = space.features;
     for (const Neighbours* found : {&own, &again, &concepts})
-      row.push_back(mean_cosine(features.test.row(i), features.train, found->ids_of(q)));
-    row.push_back(mean_cosine(space.again.test.row(i), space.again.train, again.ids_of(q)));
-    row.push_back(mean_cosine(space.concepts.test.row(i), space.concepts.train, concepts.ids_of(q)));
-    row.push_back(overlap(own.ids_of(q), again.ids_of(q)));
-    row.push_back(overlap(own.ids_of(q), concepts.ids_of(q)));
+      row.emplace_back(mean_cosine(features.test.row(i), features.train, found->ids_of(q)));
+    row.emplace_back(mean_cosine(space.again.test.row(i), space.again.train, again.ids_of(q)));
+    row.emplace_back(mean_cosine(space.concepts.test.row(i), space.concepts.train, concepts.ids_of(q)));
+    row.emplace_back(overlap(own.ids_of(q), again.ids_of(q)));
+    row.emplace_back(overlap(own.ids_of(q), concepts.ids_of(q)));
     for (const Matrix* logits : {&again_logits, &learned.logits})
-      for (const double p : largest_probabilities(logits->row(q))) row.push_back(p);
-    row.push_back(space.evaluation.explained_variance);
-    row.push_back(space.evaluation.dead_share);
-    row.push_back(space.evaluation.l0);
+      for (const double p : largest_probabilities(logits->row(q))) row.emplace_back(p);
+    row.emplace_back(space.evaluation.explained_variance);
+    row.emplace_back(space.evaluation.dead_share);
+    row.emplace_back(space.evaluation.l0);
     rows.push_back(std::move(row));
   }
   return rows;
