@@ -9,7 +9,10 @@ run_tests() {
   fi
   build
   step "model smollm2" build/hone model get smollm2
-  [[ $preset != all ]] || step "model gemma3" build/hone model get gemma3
+  if [[ $preset == all ]]; then
+    step "model gemma3" build/hone model get gemma3
+    step "model minilm" build/hone model get minilm
+  fi
   step "tests" ctest_preset $preset build
   [[ $preset != all ]] || run_other_tests
   say "$(closing_line build)"
