@@ -97,15 +97,22 @@ std::vector<Row> language_rows(const Model& model, const Store& store, const std
   for (const Token token : std::span(text).subspan(1)) bytes += model.tokenizer().piece(token).size();
   std::vector<Row> rows;
   const auto add = [&](const char* duplicates, size_t count, const Matrix& losses) {
-    const auto row = [&](const Cell& neighbours, double total, const Cell& bound) {
-      rows.push_back({corpus, window.document, static_cast<int64_t>(window.offset), duplicates, neighbours,
-                      static_cast<int64_t>(count), static_cast<int64_t>(found.near_duplicates),
-                      static_cast<int64_t>(losses.cols()), static_cast<int64_t>(bytes), total, bound});
+    const auto row = [&](const std::string& neighbours, double total, const std::string& bound) {
+      Row cells;
+      for (const std::string& cell : {corpus, window.document})
+        cells.emplace_back(std::in_place_type<std::string>, cell);
+      cells.emplace_back(static_cast<int64_t>(window.offset));
+      for (const std::string& cell : {std::string(duplicates), neighbours})
+        cells.emplace_back(std::in_place_type<std::string>, cell);
+      for (const size_t cell : {count, found.near_duplicates, losses.cols(), bytes})
+        cells.emplace_back(static_cast<int64_t>(cell));
+      cells.emplace_back(total);
+      cells.emplace_back(std::in_place_type<std::string>, bound);
+      rows.push_back(std::move(cells));
     };
-    for (size_t c = 0; c < losses.rows(); ++c)
-      row(static_cast<int64_t>(options.neighbours[c]), bits(losses.row(c)), "");
+    for (size_t c = 0; c < losses.rows(); ++c) row(fmt::format("{}", options.neighbours[c]), bits(losses.row(c)), "");
     const MixtureBits mixture = mixture_bits(losses, options.floor);
-    row("mixture", mixture.bits, mixture.bound);
+    row("mixture", mixture.bits, fmt::format("{}", mixture.bound));
   };
   const auto losses = [&](std::span<const std::vector<Token>> neighbours) {
     return losses_along_neighbours(model, text, neighbours, options.neighbours, options.published, watch);

@@ -33,7 +33,7 @@ std::vector<std::string> language_columns();
 std::vector<Row> language_rows(const Model& model, const Store& store, const std::string& corpus,
                                const TextWindow& window, const LanguageOptions& options, const Watch& watch = {});
 
-// From "windows" and "neighbours" of the config and all rows.
+// From all rows; the config is language-scaling's.
 Report language_report(const Json& config, const Table& rows);
 
 }  // namespace hone::lab
