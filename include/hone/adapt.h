@@ -104,9 +104,11 @@ struct PublishedOptions {
   float learning_rate = 1e-3f;
   uint64_t seed = 0;
 };
-// `neighbours` are token sequences, BOS not included. Throws Error{cancelled}.
+// `neighbours` are token sequences, BOS not included. `after`, if given, is called behind each with how many were read
+// so far and the adapter as it is then. Throws Error{cancelled}.
 Adapter published_protocol(const Model& model, std::span<const std::vector<Token>> neighbours,
-                           const PublishedOptions& options, const Watch& watch = {});
+                           const PublishedOptions& options, const Watch& watch = {},
+                           const std::function<void(size_t read, const Adapter& adapter)>& after = {});
 
 // What was learned from a corpus at indexing, for layers [first_layer, L).
 struct CorpusStatistics {

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "adapt/lesson.h"
+#include "adapt/near_duplicates.h"
 #include "adapt/stopwatch.h"
 #include "base/files.h"
 
@@ -17,24 +18,6 @@ struct Window {
   std::filesystem::path file;
   std::vector<Token> prefix, continuation;
 };
-
-constexpr size_t gram_length = 13;
-
-std::set<std::vector<Token>> grams(std::span<const Token> tokens) {
-  std::set<std::vector<Token>> result;
-  for (size_t i = 0; i + gram_length <= tokens.size(); ++i)
-    result.emplace(tokens.begin() + static_cast<ptrdiff_t>(i),
-                   tokens.begin() + static_cast<ptrdiff_t>(i + gram_length));
-  return result;
-}
-
-// Share of `scored` that also stands in the chunk.
-double overlap(const std::set<std::vector<Token>>& scored, const Chunk& chunk) {
-  if (scored.empty()) return 0;
-  size_t shared = 0;
-  for (const std::vector<Token>& gram : grams(chunk.tokens)) shared += scored.count(gram);
-  return static_cast<double>(shared) / static_cast<double>(scored.size());
-}
 
 std::string resolved(const std::filesystem::path& path) {
   std::error_code ignored;
@@ -338,18 +321,18 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
     watch.report("evaluate", w, windows.size());
     const Window& window = windows[w];
     const std::string self = resolved(window.file);
-    const std::set<std::vector<Token>> scored = grams(window.continuation);
+    const TextGrams scored(window.continuation);
     evaluator.add_bytes(window);
     result.tokens += window.continuation.size();
 
     std::set<int64_t> among_first;  // near-duplicates that the first table used
     const auto not_itself = [&](const Chunk& chunk) {
       if (resolved(chunk.path) == self) return false;
-      if (overlap(scored, chunk) > checked.duplicate_share) among_first.insert(chunk.id);
+      if (scored.share_in(chunk.tokens) > checked.duplicate_share) among_first.insert(chunk.id);
       return true;
     };
     const auto not_duplicate = [&](const Chunk& chunk) {
-      return resolved(chunk.path) != self && overlap(scored, chunk) <= checked.duplicate_share;
+      return resolved(chunk.path) != self && scored.share_in(chunk.tokens) <= checked.duplicate_share;
     };
     evaluator.run(window, not_itself, result.tables[0], watch);
     for (EvaluationTable& table : result.tables) table.removed += among_first.size();

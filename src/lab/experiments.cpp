@@ -21,6 +21,7 @@ const std::vector<std::unique_ptr<const Experiment>>& experiments() {
     made.push_back(make_few_shot_sst2());
     made.push_back(make_few_shot_clinc150());
     made.push_back(make_sae_observations());
+    made.push_back(make_language_scaling());
     return made;
   }();
   return all;

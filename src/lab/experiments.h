@@ -14,6 +14,7 @@ std::unique_ptr<const Experiment> make_experts();
 std::unique_ptr<const Experiment> make_few_shot_clinc150();
 std::unique_ptr<const Experiment> make_few_shot_sst2();
 std::unique_ptr<const Experiment> make_gp_benchmark();
+std::unique_ptr<const Experiment> make_language_scaling();
 std::unique_ptr<const Experiment> make_locality();
 std::unique_ptr<const Experiment> make_lrh_theory();
 std::unique_ptr<const Experiment> make_neighbours();

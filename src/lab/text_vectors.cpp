@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "data/contents.h"
 #include "hone/data.h"
+#include "lab/text_corpora.h"
 #include "model/model_hub.h"
 
 namespace hone::lab {
@@ -15,21 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t piece_bytes = 200;
-
-// Files below a folder whose names end so, by path.
-std::vector<fs::path> files_below(const fs::path& folder, std::span<const std::string_view> ends) {
-  std::vector<fs::path> files;
-  std::error_code unreadable;
-  for (fs::recursive_directory_iterator at(folder, unreadable), end; !unreadable && at != end;
-       at.increment(unreadable)) {
-    const std::string name = at->path().filename().string();
-    if (at->is_regular_file(unreadable) &&
-        std::ranges::any_of(ends, [&](std::string_view wanted) { return name.ends_with(wanted); }))
-      files.push_back(at->path());
-  }
-  std::ranges::sort(files);
-  return files;
-}
 
 // Lines are joined until a piece has its length; what has less is left out.
 void cut(std::string_view text, std::vector<std::string>& pieces) {
@@ -81,12 +67,8 @@ fs::path minilm_folder() {
 fs::path cached_vectors(const TextEncoder& encoder, std::span<const std::string> texts, const Watch& watch) {
   std::string all = encoder.identity();
   for (const std::string& text : texts) all += fmt::format("{} {}", text.size(), text);
-  const fs::path folder = cache_directory() / "lab", file = folder / fmt::format("vectors-{}.npy", content_hash(all));
+  const fs::path file = lab_cache() / fmt::format("vectors-{}.npy", content_hash(all));
   if (fs::exists(file)) return file;
-  std::error_code failure;
-  fs::create_directories(folder, failure);
-  if (failure)
-    throw Error(ErrorCode::io, fmt::format("cannot make the folder '{}': {}", folder.string(), failure.message()));
   write_npy(file, encoder.embed(texts, {}, watch));
   return file;
 }
