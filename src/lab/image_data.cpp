@@ -138,8 +138,7 @@ fs::path checked_file(const Json& entry) {
 }
 
 FeatureSpace feature_space(const LeNet& net, const ImageData& data, const Watch& watch) {
-  const Watch quiet{{}, watch.cancel};
-  return {net.head(), net.features(data.train.images, quiet), net.features(data.test.images, quiet)};
+  return {net.head(), net.features(data.train.images, watch), net.features(data.test.images, watch)};
 }
 
 LinearHead open_saved_head(const fs::path& path) {

@@ -227,9 +227,10 @@ class SaeObservations final : public Experiment {
     return tasks;
   }
 
-  RunTask start(const Json& config, std::shared_ptr<const Model>) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch& at_start) const override {
     auto spaces = std::make_shared<std::vector<Searched>>();
-    for (size_t s = 0; s < config.at("spaces").size(); ++s) spaces->emplace_back(make_concept_space(config, s, {}));
+    for (size_t s = 0; s < config.at("spaces").size(); ++s)
+      spaces->emplace_back(make_concept_space(config, s, at_start));
     return [config, spaces](size_t task, const Watch& watch) {
       size_t s = 0;
       for (; task >= tasks_of(config.at("spaces").at(s)); ++s) task -= tasks_of(config.at("spaces").at(s));
