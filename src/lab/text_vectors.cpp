@@ -78,16 +78,21 @@ fs::path minilm_folder() {
   return folder;
 }
 
+fs::path lab_cache(const fs::path& name) {
+  fs::path path = cache_directory() / "lab" / name;
+  std::error_code failure;
+  fs::create_directories(path.parent_path(), failure);
+  if (failure)
+    throw Error(ErrorCode::io,
+                fmt::format("cannot make the folder '{}': {}", path.parent_path().string(), failure.message()));
+  return path;
+}
+
 fs::path cached_vectors(const TextEncoder& encoder, std::span<const std::string> texts, const Watch& watch) {
   std::string all = encoder.identity();
   for (const std::string& text : texts) all += fmt::format("{} {}", text.size(), text);
-  const fs::path folder = cache_directory() / "lab", file = folder / fmt::format("vectors-{}.npy", content_hash(all));
-  if (fs::exists(file)) return file;
-  std::error_code failure;
-  fs::create_directories(folder, failure);
-  if (failure)
-    throw Error(ErrorCode::io, fmt::format("cannot make the folder '{}': {}", folder.string(), failure.message()));
-  write_npy(file, encoder.embed(texts, {}, watch));
+  fs::path file = lab_cache(fmt::format("vectors-{}.npy", content_hash(all)));
+  if (!fs::exists(file)) write_npy(file, encoder.embed(texts, {}, watch));
   return file;
 }
 

@@ -17,6 +17,9 @@ std::vector<std::string> corpus_pieces(size_t count);
 // The folder of `hone model get minilm`. Throws Error{not_found} that says to run it.
 std::filesystem::path minilm_folder();
 
+// A path below the cache directory, whose folders are made. Throws Error{io}.
+std::filesystem::path lab_cache(const std::filesystem::path& name);
+
 // A .npy file below the cache directory with the vectors of `texts`, computed if it is not there. Its name is a hash of
 // encoder and texts. Throws as TextEncoder::embed does.
 std::filesystem::path cached_vectors(const TextEncoder& encoder, std::span<const std::string> texts,
