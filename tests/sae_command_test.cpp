@@ -103,6 +103,7 @@ TEST_F(SaeCommand, RefusesWhatCannotBe) {
   expect_failure({"sae", "train", out("absent.npy"), "-o", out("a")}, "absent.npy");
   expect_failure({"sae", "eval", out("nowhere"), data()}, "cfg.json");
   expect_failure({"sae", "train", data()}, "--output", 2);
+  expect_failure({"sae", "train", "-o", out("a"), "--model", "m", "--store", "s", "--window", "9"}, "--text", 2);
   expect_failure({"sae"}, "subcommand", 2);
 }
 

@@ -39,9 +39,9 @@ void Source::add_to(CLI::App& command) {
   CLI::Option* gguf = command.add_option("--model", model, "Instead: a GGUF file whose residual stream is read");
   command.add_option("--layer", layer, "With --model: after so many layers")->needs(gguf);
   command.add_option("--store", store, "With --model: the texts of a store made by `hone index`")->needs(gguf);
-  command.add_option("--text", texts, "With --model: text files")->needs(gguf);
-  command.add_option("--window", window, "With --model: tokens that are read at once")
-      ->needs(gguf)
+  CLI::Option* files = command.add_option("--text", texts, "With --model: text files")->needs(gguf);
+  command.add_option("--window", window, "With --text: tokens that are read at once; a store has its chunks")
+      ->needs(files)
       ->capture_default_str();
   command.add_option("--threads", threads, "Threads (default: all cores)")->check(CLI::PositiveNumber);
   file->excludes(gguf);
