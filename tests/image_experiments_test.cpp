@@ -73,6 +73,15 @@ TEST(SavedFile, SaysWhatIsMissing) {
   EXPECT_EQ(checked_file(entry), folder.path() / "ttt_mnist/mnist_cnn_opt_params.json");
   folder.write("ttt_mnist/mnist_cnn_opt_params.json", "{}");
   HONE_EXPECT_ERROR(checked_file(entry), ErrorCode::bad_input, "began with");
+  // IDX: the magic number, extents, bytes. Two images where a run asks for 50 000.
+  const auto idx = [](char kind, std::initializer_list<char> extents, size_t values) {
+    std::string bytes{0, 0, 8, kind};
+    for (const char extent : extents) bytes += {0, 0, 0, extent};
+    return bytes + std::string(values, '\0');
+  };
+  folder.write("fashion-mnist/train-images-idx3-ubyte.gz", idx(3, {2, 28, 28}, 2 * 784));
+  folder.write("fashion-mnist/train-labels-idx1-ubyte.gz", idx(1, {2}, 2));
+  HONE_EXPECT_ERROR(read_image_data("Fashion-MNIST"), ErrorCode::corrupt, "holds 2 images");
   if (before)
     ::setenv("HONE_DATA", restore.c_str(), 1);
   else

@@ -153,7 +153,8 @@ class Dice final : public Experiment {
   Json settings(Size size) const override { return {{"tasks", size == Size::quick ? 3 : 7}}; }
   std::vector<std::string> columns() const override { return {"die", "points"}; }
   size_t tasks(const Json& config) const override { return config.at("tasks"); }
-  RunTask start(const Json& config, std::shared_ptr<const Model>) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch& watch) const override {
+    watch.cancel.check();
     ++starts;
     return [this, config](size_t task, const Watch&) {
       if (task == stop_at) throw Error(ErrorCode::io, "stopped");
@@ -243,6 +244,15 @@ TEST_F(LabRunner, CancelKeepsWhatIsThere) {
                     ErrorCode::cancelled, "run it again");
   EXPECT_GE(go("cancelled").resumed, 2);
   expect_equal("whole", "cancelled");
+}
+
+// What an experiment prepares can take an hour.
+TEST_F(LabRunner, CancelReachesThePreparation) {
+  const Watch watch;
+  watch.cancel.cancel();
+  HONE_EXPECT_ERROR(run(dice, make_config(dice, Size::standard, 0), {}, folder.path() / "cancelled", watch),
+                    ErrorCode::cancelled, "run it again");
+  EXPECT_EQ(dice.starts, 0);
 }
 
 TEST_F(LabRunner, AnotherConfigIsRefused) {

@@ -222,6 +222,10 @@ TEST(LeNet, FilesThatAreNoLeNet) {
   HONE_EXPECT_ERROR(LeNet::open(path, 36, 28), ErrorCode::corrupt, "classifier.weight is [10, 192], not [10, 288]");
   HONE_EXPECT_ERROR(LeNet::open(path, 4, 28), ErrorCode::corrupt, "nothing is left");
   HONE_EXPECT_ERROR(LeNet::open(folder.path() / "none"), ErrorCode::not_found, "none");
+  std::string bytes = read_file(path);
+  bytes.replace(bytes.size() - 4, 4, "\xFF\xFF\xFF\xFF");  // the last bias is NaN
+  write_file_atomically(path, bytes);
+  HONE_EXPECT_ERROR(LeNet::open(path), ErrorCode::corrupt, "classifier.bias holds a value that is not finite");
   const Matrix values(6, 6);
   const auto write = [&](std::vector<NamedMatrix> tensors) { write_safetensors(path, tensors); };
   write({{"layer.weight", values}});

@@ -144,6 +144,7 @@ TEST(Masks, RefuseWhatDoesNotFit) {
   planted.y.assign(points, 0);
   planted.start.weights = Matrix(classes, 10);
   HONE_EXPECT_ERROR(ask(), ErrorCode::bad_input, "10 concepts");
+  HONE_EXPECT_ERROR(dense_codes(planted.codes, 10), ErrorCode::bad_input, "of 10");
 }
 
 }  // namespace

@@ -93,12 +93,17 @@ TEST_F(SaeCommand, RefusesWhatCannotBe) {
   auto other = train("sae", "5");
   other.insert(other.end(), {"--dropout", "0.25"});
   expect_failure(other, "other options");
+  expect_failure(train("sae", "4"), "has done 5 steps");
+  auto weighed = train("weighed", "5");
+  weighed.insert(weighed.end(), {"--revival", "auxiliary-k", "--auxiliary-weight=-1"});
+  expect_failure(weighed, "auxiliary weight: -1");
   expect_failure({"sae", "train", data(), "-o", out("a"), "--features", "8", "-k", "9"}, "k: 9");
   expect_failure({"sae", "train", data(), "-o", out("a"), "-k", "2"}, "initial k: 128");
   expect_failure({"sae", "train", "-o", out("a")}, "give a .npy file");
   expect_failure({"sae", "train", out("absent.npy"), "-o", out("a")}, "absent.npy");
   expect_failure({"sae", "eval", out("nowhere"), data()}, "cfg.json");
   expect_failure({"sae", "train", data()}, "--output", 2);
+  expect_failure({"sae", "train", "-o", out("a"), "--model", "m", "--store", "s", "--window", "9"}, "--text", 2);
   expect_failure({"sae"}, "subcommand", 2);
 }
 

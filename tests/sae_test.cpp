@@ -11,6 +11,7 @@
 
 #include "base/files.h"
 #include "base/random.h"
+#include "data/npy.h"
 #include "hone/data.h"
 #include "interpret/matrices.h"
 #include "interpret/shuffle.h"
@@ -369,6 +370,14 @@ TEST(SaeTrainer, RefusesWhatCannotBe) {
                     "learning rate");
   HONE_EXPECT_ERROR(SaeTrainer(small_sae(), with([](auto& t) { t.batch = 0; })), ErrorCode::bad_input, "batch");
 
+  Sae odd = small_sae();
+  odd.decoder = Matrix(40, 8);
+  HONE_EXPECT_ERROR(SaeTrainer(std::move(odd), small_training()), ErrorCode::bad_input, "[40, 8]");
+  odd = small_sae();
+  odd.decoder_bias.pop_back();
+  HONE_EXPECT_ERROR(SaeTrainer(std::move(odd), small_training()), ErrorCode::bad_input, "biases [40] and [8]");
+  HONE_EXPECT_ERROR(small_sae().encode(normals(3, 8, "x")), ErrorCode::bad_input, "8 values");
+
   SaeTrainer trainer(small_sae(), small_training());
   Matrix x = normals(24, 9, "x");
   x.row(5)[3] = NAN;
@@ -404,6 +413,9 @@ TEST(Activations, FilesThatCannotBeUsed) {
   HONE_EXPECT_ERROR(open_activations(folder.path() / "empty.npy", 0), ErrorCode::corrupt, "empty.npy");
   write_npy(folder.path() / "none.npy", Matrix(0, 4));
   HONE_EXPECT_ERROR(open_activations(folder.path() / "none.npy", 0), ErrorCode::bad_input, "none.npy");
+  const size_t endless[] = {size_t{1} << 60, 0};  // rows of nothing take no bytes
+  write_file_atomically(folder.path() / "endless.npy", npy_header("<f4", endless));
+  HONE_EXPECT_ERROR(open_activations(folder.path() / "endless.npy", 0), ErrorCode::bad_input, "endless.npy");
   HONE_EXPECT_ERROR(open_activations(folder.path() / "absent.npy", 0), ErrorCode::not_found, "absent.npy");
   Matrix x = normals(10, 4, "x");
   x.row(6)[1] = INFINITY;

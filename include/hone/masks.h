@@ -44,7 +44,7 @@ MaskedAnswers masked_answers(const LinearHead& start, const SparseCodes& codes, 
                              const NeighbourIds& neighbours, const SparseCodes& queries, const MaskTraining& training,
                              const Watch& watch = {});
 
-// Codes as rows [n, S], zeros included.
+// Codes as rows [n, features], zeros included. Throws Error{bad_input} for a feature beyond them.
 Matrix dense_codes(const SparseCodes& codes, size_t features);
 
 }  // namespace hone

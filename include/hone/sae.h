@@ -41,10 +41,9 @@ struct SparseCodes {
   std::span<const float> row_values(size_t i) const { return {values.data() + i * width, counts[i]}; }
 };
 
-// x̂ = decode(top_k(x W_enc + b_enc)), decode(z) = Σ_f z_f w_f + b_dec, w_f the decoder's rows, made unit
-// vectors with unit_rows. A row's result does
-// not depend, to the last bit, on the other rows. Const methods use the one thread pool: one thread calls them at a
-// time. Moves; copying is spelled copy().
+// x̂ = decode(top_k(x W_enc + b_enc)), decode(z) = Σ_f z_f w_f + b_dec, w_f the decoder's rows, made unit vectors with
+// unit_rows. A row's result does not depend, to the last bit, on the other rows. Const methods use the one thread pool:
+// one thread calls them at a time. Moves; copying is spelled copy().
 struct Sae {
   SaeConfig config;
   Matrix encoder;                   // [S, d] W_encᵀ
@@ -69,7 +68,7 @@ struct Sae {
   Matrix inputs(ConstMatrixView x) const;
   // Decoder rows [S, d] as decode() adds them up.
   Matrix directions() const;
-  // The k largest pre-activations of each row of x [n, d] = inputs(…).
+  // The k largest pre-activations of each row of x [n, d] = inputs(…). Throws Error{bad_input} for another width.
   SparseCodes encode(ConstMatrixView x) const;
   // [n, d]
   Matrix decode(const SparseCodes& codes, ConstMatrixView directions) const;
@@ -78,7 +77,8 @@ struct Sae {
 };
 
 // Activations on disk or out of a model, in batches for training: a batch depends on the seed and its number alone, so
-// that a run that goes on sees what an uninterrupted one would have seen. Every row comes once an epoch.
+// that a run that goes on sees what an uninterrupted one would have seen. Every row comes once an epoch. One thread at
+// a time.
 class ActivationBatches {
  public:
   virtual ~ActivationBatches() = default;
@@ -103,7 +103,8 @@ class ActivationBatches {
 // Rows of a .npy file [n, d] that stays mapped. Throws Error{not_found, corrupt, bad_input} naming the file.
 std::unique_ptr<ActivationBatches> open_activations(const std::filesystem::path& npy, uint64_t seed);
 
-// Texts cut into windows that a model reads at once: at most `tokens` of them, BOS apart.
+// Texts cut into windows that a model reads at once: at most `tokens` of them, BOS apart, and no more than its context
+// holds. Throws Error{bad_input} for 0 tokens.
 std::vector<std::vector<Token>> token_windows(const Model& model, std::span<const std::string> texts, size_t tokens);
 
 // The residual stream after the first `layers` layers, one row a token, computed as batches are asked for: windows are
@@ -157,12 +158,12 @@ struct SaeGradients {
 };
 
 // Trains one autoencoder. Only the k kept features of a row are decoded and carry gradient; dead features are the only
-// others that are touched. Results do not depend on the number of threads.
+// others that are touched. Results do not depend on the number of threads. Moves; one thread at a time.
 class SaeTrainer {
  public:
   struct Impl;
 
-  // Throws Error{bad_input} naming the option that cannot be.
+  // Throws Error{bad_input} naming the option that cannot be, and for parameters of another shape than start.config's.
   SaeTrainer(Sae start, const SaeTraining& training);
   SaeTrainer(SaeTrainer&&) noexcept;
   SaeTrainer& operator=(SaeTrainer&&) noexcept;

@@ -39,9 +39,9 @@ void Source::add_to(CLI::App& command) {
   CLI::Option* gguf = command.add_option("--model", model, "Instead: a GGUF file whose residual stream is read");
   command.add_option("--layer", layer, "With --model: after so many layers")->needs(gguf);
   command.add_option("--store", store, "With --model: the texts of a store made by `hone index`")->needs(gguf);
-  command.add_option("--text", texts, "With --model: text files")->needs(gguf);
-  command.add_option("--window", window, "With --model: tokens that are read at once")
-      ->needs(gguf)
+  CLI::Option* files = command.add_option("--text", texts, "With --model: text files")->needs(gguf);
+  command.add_option("--window", window, "With --text: tokens that are read at once; a store has its chunks")
+      ->needs(files)
       ->capture_default_str();
   command.add_option("--threads", threads, "Threads (default: all cores)")->check(CLI::PositiveNumber);
   file->excludes(gguf);
@@ -108,6 +108,10 @@ SaeTrainer start_or_go_on(const TrainArguments& arguments, const std::filesystem
   if (!std::filesystem::exists(checkpoint))
     return {Sae::create(arguments.config, arguments.training.seed), arguments.training};
   SaeTrainer trainer = SaeTrainer::load(checkpoint, arguments.source.batches->identity());
+  if (trainer.steps_done() > arguments.training.steps)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("'{}' has done {} steps; give --steps of at least so many, or another --output",
+                            checkpoint.string(), trainer.steps_done()));
   trainer.set_steps(arguments.training.steps);
   if (trainer.sae().config != arguments.config || trainer.training() != arguments.training)
     throw Error(ErrorCode::bad_input,
@@ -118,10 +122,9 @@ SaeTrainer start_or_go_on(const TrainArguments& arguments, const std::filesystem
 }
 
 void train(TrainArguments& arguments) {
-  const auto start = std::chrono::steady_clock::now();
+  double seconds = 0;
   const std::filesystem::path checkpoint = arguments.output / "checkpoint.safetensors";
   std::vector<SaeStep> shown;
-  SaeStep last;
   uint64_t resumed = 0;
   SaeEvaluation evaluation;
   SaeConfig config;
@@ -140,17 +143,18 @@ void train(TrainArguments& arguments) {
     SaeTrainer trainer = start_or_go_on(arguments, checkpoint);
     resumed = trainer.steps_done();
     const auto seen = [&](const SaeStep& step) {
-      last = step;
       if (step.step % 100 == 0 || step.step == 1) shown.push_back(step);
     };
+    const auto start = std::chrono::steady_clock::now();
     trainer.run(batches, checkpoint, arguments.every, seen, watch);
+    seconds = seconds_since(start);
     trainer.sae().save(arguments.output);
     evaluation = evaluate(trainer.sae(), batches, 100000, arguments.training.dead_below, watch);
     config = trainer.sae().config;
   }
-  const double seconds = seconds_since(start);
-  const uint64_t steps = std::max(arguments.training.steps, resumed) - resumed;
-  const auto rows = static_cast<double>(steps * arguments.training.batch);
+  const uint64_t steps = arguments.training.steps - resumed;
+  const double rows_per_second =
+      seconds > 0 ? static_cast<double>(steps) * static_cast<double>(arguments.training.batch) / seconds : 0;
   if (arguments.json) {
     nlohmann::json curve = nlohmann::json::array();
     for (const SaeStep& step : shown)
@@ -166,13 +170,13 @@ void train(TrainArguments& arguments) {
                 {"resumed", resumed},
                 {"curve", curve},
                 {"evaluation", as_json(evaluation)},
-                {"rows_per_second", seconds > 0 ? rows / seconds : 0},
+                {"rows_per_second", rows_per_second},
                 {"seconds", seconds}});
     return;
   }
   if (resumed > 0) fmt::print("went on after step {}\n", resumed);
   fmt::print("{} steps in {}, {:.0f} rows a second; {} to {} features, {} active\n", steps, duration_text(seconds),
-             rows / seconds, config.inputs, config.features, config.active);
+             rows_per_second, config.inputs, config.features, config.active);
   print_text(evaluation);
   fmt::print("the autoencoder is in {}\n", arguments.output.string());
 }
@@ -211,6 +215,8 @@ void add_train(CLI::App& parent) {
           "What brings dead features back: ghost (gradients, the default), auxiliary-k or none")
       ->check(CLI::IsMember({"ghost", "auxiliary-k", "none"}));
   command->add_option("--auxiliary-active", training.auxiliary_active, "Dead features that auxiliary-k keeps")
+      ->capture_default_str();
+  command->add_option("--auxiliary-weight", training.auxiliary_weight, "Weight of auxiliary-k's loss")
       ->capture_default_str();
   command->add_option("--dead-below", training.dead_below, "Share of rows below which a feature is dead")
       ->capture_default_str();

@@ -107,6 +107,9 @@ LeNet LeNet::open(const std::filesystem::path& path, size_t rows, size_t cols) {
           fmt::format("'{}': {} is [{}], not [{}] as the other tensors and images of {} x {} pixels need",
                       path.string(), tensor->name, fmt::join(shape, ", "), fmt::join(tensor->shape, ", "), rows, cols));
     const Matrix values = file.matrix(tensor->name);
+    if (!std::all_of(values.data(), values.data() + values.size(), [](float value) { return std::isfinite(value); }))
+      throw Error(ErrorCode::corrupt, fmt::format("'{}': {} holds a value that is not finite; get the file again",
+                                                  path.string(), tensor->name));
     std::copy_n(values.data(), values.size(), net.parameters_.data() + tensor->offset);
   }
   return net;

@@ -16,13 +16,14 @@ namespace {
 class NpyActivations : public ActivationBatches {
  public:
   NpyActivations(const std::filesystem::path& path, uint64_t seed)
-      : path_(path), file_(NpyRows::open(path)), order_(file_.rows(), seed) {
+      : path_(path), file_(NpyRows::open(path)), order_(0, seed) {
     if (file_.rows() == 0 || file_.cols() == 0)
       throw Error(ErrorCode::bad_input, fmt::format("'{}' holds an array [{}, {}]; give at least one row of one value",
                                                     path.string(), file_.rows(), file_.cols()));
     if (file_.rows() > std::numeric_limits<uint32_t>::max())
       throw Error(ErrorCode::unsupported,
                   fmt::format("'{}' holds {} rows; split it, at most 2³² − 1 rows", path.string(), file_.rows()));
+    order_ = ShuffledOrder(file_.rows(), seed);
   }
 
   size_t rows() const override { return file_.rows(); }

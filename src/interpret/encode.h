@@ -22,5 +22,7 @@ Matrix without_bias(ConstMatrixView x, std::span<const float> bias);
 
 // Throws Error{bad_input} for sizes that cannot be.
 void check_config(const SaeConfig& config);
+// The same, and for parameters of another shape than the config's.
+void check_shapes(const Sae& sae);
 
 }  // namespace hone

@@ -197,7 +197,12 @@ MaskedAnswers masked_answers(const LinearHead& start, const SparseCodes& codes, 
 Matrix dense_codes(const SparseCodes& codes, size_t features) {
   Matrix rows(codes.rows(), features);
   for (size_t i = 0; i < codes.rows(); ++i)
-    for (size_t j = 0; j < codes.counts[i]; ++j) rows.row(i)[codes.row_features(i)[j]] = codes.row_values(i)[j];
+    for (size_t j = 0; j < codes.counts[i]; ++j) {
+      const uint32_t feature = codes.row_features(i)[j];
+      if (feature >= features)
+        throw Error(ErrorCode::bad_input, fmt::format("codes: row {} has feature {} of {}", i, feature, features));
+      rows.row(i)[feature] = codes.row_values(i)[j];
+    }
   return rows;
 }
 

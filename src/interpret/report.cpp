@@ -79,7 +79,8 @@ std::string tokens_html(const Model& model, std::span<const float> logits, std::
 std::string lens_html(const Model& model, std::span<const float> direction, size_t count) {
   const Matrix logits = model.logits({direction.data(), 1, direction.size()});
   const std::span<const float> row = logits.row(0);
-  std::vector<Token> order(row.size());
+  // A model may have rows beyond its tokens.
+  std::vector<Token> order(std::min(row.size(), model.tokenizer().vocabulary_size()));
   std::iota(order.begin(), order.end(), 0);
   std::ranges::stable_sort(order, std::greater<>(), [&](Token token) { return row[static_cast<size_t>(token)]; });
   return fmt::format("<p>more likely: {}</p>\n<p>less likely: {}</p>\n", tokens_html(model, row, order, count, true),

@@ -20,6 +20,12 @@ double square_norm(std::span<const float> x) {
   return sum;
 }
 
+void check_width(const SaeConfig& config, ConstMatrixView x) {
+  if (x.cols != config.inputs)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("activations: rows of {} values; the autoencoder reads rows of {}", x.cols, config.inputs));
+}
+
 void scale(std::span<float> x, double factor) { scale_by(static_cast<float>(factor), x); }
 
 }  // namespace
@@ -56,9 +62,7 @@ Sae Sae::create(const SaeConfig& config, uint64_t seed) {
 Sae Sae::copy() const { return {config, encoder.copy(), encoder_bias, decoder.copy(), decoder_bias}; }
 
 Matrix Sae::inputs(ConstMatrixView x) const {
-  if (x.cols != config.inputs)
-    throw Error(ErrorCode::bad_input,
-                fmt::format("activations: rows of {} values; the autoencoder reads rows of {}", x.cols, config.inputs));
+  check_width(config, x);
   Matrix result = Matrix::uninitialized(x.rows, x.cols);
   parallel_ranges(x.rows, 64, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) {
@@ -130,7 +134,21 @@ void encode_rows(const Sae& sae, ConstMatrixView x, const Encoding& encoding, Sp
   }
 }
 
+void check_shapes(const Sae& sae) {
+  const auto& [config, encoder, encoder_bias, decoder, decoder_bias] = sae;
+  check_config(config);
+  for (const Matrix* rows : {&encoder, &decoder})
+    if (rows->rows() != config.features || rows->cols() != config.inputs)
+      throw Error(ErrorCode::bad_input, fmt::format("an autoencoder's weights [{}, {}]: its config says [{}, {}]",
+                                                    rows->rows(), rows->cols(), config.features, config.inputs));
+  if (encoder_bias.size() != config.features || decoder_bias.size() != config.inputs)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("an autoencoder's biases [{}] and [{}]: its config says [{}] and [{}]", encoder_bias.size(),
+                            decoder_bias.size(), config.features, config.inputs));
+}
+
 SparseCodes Sae::encode(ConstMatrixView x) const {
+  check_width(config, x);
   SparseCodes codes(x.rows, config.active);
   const Encoding encoding{.active = config.active, .keys = {}, .watched = {}, .watched_values = {}};
   if (config.pre_bias)

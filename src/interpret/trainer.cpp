@@ -44,7 +44,7 @@ SaeGradients zeros_like(const SaeConfig& config) {
 }
 
 SaeTrainer::Impl::Impl(Sae start, const SaeTraining& settings) : sae(std::move(start)), training(settings) {
-  check_config(sae.config);
+  check_shapes(sae);
   check_training(sae.config, training);
   firings.resize(sae.config.features);
   first = zeros_like(sae.config);

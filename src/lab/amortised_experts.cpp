@@ -46,11 +46,11 @@ class AmortisedExperts final : public Experiment {
   // The first task is test-time training itself.
   size_t tasks(const Json& config) const override { return 1 + config.at("experts").size(); }
 
-  RunTask start(const Json& config, std::shared_ptr<const Model>) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch& at_start) const override {
     if (image_data_sha256("MNIST") != config.at("data_sha256"))
       throw Error(ErrorCode::bad_input, "MNIST is not the data that this run began with");
     const ImageData data = read_image_data("MNIST");
-    FeatureSpace space = feature_space(LeNet::open(checked_file(config.at("net"))), data, {});
+    FeatureSpace space = feature_space(LeNet::open(checked_file(config.at("net"))), data, at_start);
     space.head = open_saved_head(checked_file(config.at("head")));
     return [config, space = std::make_shared<const FeatureSpace>(std::move(space)), labels = data.train.labels,
             truth = data.test.labels](size_t task, const Watch& watch) {

@@ -29,7 +29,7 @@ class BlockBudget : public Experiment {
   std::vector<std::string> columns() const override { return block_columns(); }
   size_t tasks(const Json& config) const override { return config.at("tasks"); }
 
-  RunTask start(const Json& config, std::shared_ptr<const Model> model) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model> model, const Watch&) const override {
     const std::vector<BlockId> blocks = at_least_value_blocks(*model, config.at("candidates"));
     std::vector<int> layers;
     for (const BlockId& block : blocks) layers.push_back(block.matrix.layer);

@@ -272,7 +272,7 @@ class CertificateExperiment final : public Experiment {
   size_t tasks(const Json& config) const override {
     return config.at("examples").size() * config.at("snrs").size() * config.at("kernels").get<size_t>();
   }
-  RunTask start(const Json& config, std::shared_ptr<const Model>) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch&) const override {
     return [config](size_t task, const Watch& watch) { return run_task(config, task, watch); };
   }
   Report report(const Json& config, const Table& rows) const override {

@@ -10,6 +10,7 @@
 #include "hone/masks.h"
 #include "lab/few_shot_draws.h"
 #include "lab/image_data.h"
+#include "lab/lab_cache.h"
 #include "lab/text_vectors.h"
 
 namespace hone::lab {
@@ -27,12 +28,14 @@ struct Labelled {
   std::vector<int> y;
 };
 
-// `count` points of `all`, in a random order of the stream (seed, name).
+// `count` of some points, in a random order of the stream (seed, name).
 Labelled some_of(ConstMatrixView x, std::span<const int> y, size_t count, uint64_t seed, std::string_view name) {
   std::vector<size_t> order(y.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   RandomStream random(seed, name);
-  count = std::min(count, order.size());
+  if (count > order.size())
+    throw Error(ErrorCode::bad_input, fmt::format("{}: {} are needed, the data hold {}; install the whole data set",
+                                                  name, count, order.size()));
   Labelled some{Matrix::uninitialized(count, x.cols), {}};
   for (size_t i = 0; i < count; ++i) {
     std::swap(order[i], order[i + random.below(order.size() - i)]);
@@ -47,20 +50,19 @@ struct Texts {
   std::vector<int> labels;
 };
 
-Texts flat(const std::map<std::string, std::vector<std::string>>& by_intent) {
+using Intents = std::map<std::string, std::vector<std::string>>;
+
+// A label is the number of its intent among those of the training data.
+Texts flat(const Intents& by_intent, const Intents& train) {
   Texts all;
-  int label = 0;
   for (const auto& [intent, some] : by_intent) {
+    const auto found = train.find(intent);
+    if (found == train.end())
+      throw Error(ErrorCode::bad_input, fmt::format("CLINC150: no training text has the intent '{}'", intent));
     all.texts.insert(all.texts.end(), some.begin(), some.end());
-    all.labels.insert(all.labels.end(), some.size(), label++);
+    all.labels.insert(all.labels.end(), some.size(), static_cast<int>(std::distance(train.begin(), found)));
   }
   return all;
-}
-
-fs::path lab_file(const std::string& name) {
-  const fs::path folder = cache_directory() / "lab";
-  fs::create_directories(folder);
-  return folder / name;
 }
 
 // Features of the training and test points, and the file that the autoencoder learns from.
@@ -77,7 +79,7 @@ fs::path joined(std::span<const Matrix> parts) {
   float* to = all.data();
   for (const Matrix& part : parts) to = std::copy_n(part.data(), part.size(), to);
   const std::string hash = content_hash(std::as_bytes(std::span(all.data(), all.size())));
-  fs::path file = lab_file(fmt::format("features-{}.npy", hash));
+  fs::path file = lab_cache(fmt::format("features-{}.npy", hash));
   if (!fs::exists(file)) write_npy(file, all);
   return file;
 }
@@ -92,7 +94,7 @@ Features text_features(const Json& space, uint64_t seed, const Watch& watch) {
   require_same(sha256(clinc150_file()), space, "data_sha256");
   require_same(sha256(minilm_folder() / "model.safetensors"), space, "encoder_sha256");
   const Clinc150 data = read_clinc150(clinc150_file());
-  const Texts train = flat(data.train), test = flat(data.test);
+  const Texts train = flat(data.train, data.train), test = flat(data.test, data.train);
   const auto encoder = TextEncoder::open(minilm_folder());
   const Matrix train_x = read_npy(cached_vectors(*encoder, train.texts, watch));
   const Matrix test_x = read_npy(cached_vectors(*encoder, test.texts, watch));
@@ -125,11 +127,10 @@ Sae trained_sae(const fs::path& learns_from, const Json& settings, uint64_t seed
                              .warmup_steps = settings.at("warmup_steps"),
                              .seed = seed};
   const std::string source = batches->identity();
-  const fs::path folder =
-      lab_file(fmt::format("sae-{}", content_hash(fmt::format("{} {} {}", source, settings.dump(), seed))));
+  const std::string hash = content_hash(fmt::format("{} {} {}", source, settings.dump(), seed));
+  const fs::path checkpoint = lab_cache(fs::path(fmt::format("sae-{}", hash)) / "checkpoint.safetensors");
+  const fs::path folder = checkpoint.parent_path();
   if (fs::exists(folder / "cfg.json")) return Sae::open(folder);
-  fs::create_directories(folder);
-  const fs::path checkpoint = folder / "checkpoint.safetensors";
   SaeTrainer trainer =
       fs::exists(checkpoint) ? SaeTrainer::load(checkpoint, source) : SaeTrainer(Sae::create(config, seed), training);
   trainer.run(*batches, checkpoint, 200, {}, watch);
@@ -196,7 +197,7 @@ ConceptSpace make_concept_space(const Json& config, size_t index, const Watch& w
   space.concepts.train = dense_codes(space.train_codes, sae.config.features);
   space.concepts.test = dense_codes(space.test_codes, sae.config.features);
   const fs::path test_file =
-      lab_file("test-" + content_hash(std::as_bytes(std::span(found.test.x.data(), found.test.x.size()))) + ".npy");
+      lab_cache("test-" + content_hash(std::as_bytes(std::span(found.test.x.data(), found.test.x.size()))) + ".npy");
   if (!fs::exists(test_file)) write_npy(test_file, found.test.x);
   space.evaluation = evaluate(sae, *open_activations(test_file, seed), 0, 1e-4, watch);
   // Whether a feature is dead is a matter of what it was trained on: test points are too few to tell.

@@ -56,8 +56,9 @@ class Experiment {
   // Of each row, after "task" and "rows_left", which the runner adds.
   virtual std::vector<std::string> columns() const = 0;
   virtual size_t tasks(const Json& config) const = 0;
-  // Called once before the first task that has to run; `model` is null unless needs_model().
-  virtual RunTask start(const Json& config, std::shared_ptr<const Model> model) const = 0;
+  // Called once before the first task that has to run, with all threads at its service; `model` is null unless
+  // needs_model(). Throws Error{cancelled}.
+  virtual RunTask start(const Json& config, std::shared_ptr<const Model> model, const Watch& watch) const = 0;
   // From all rows; the model is not there. The same rows give the same report.
   virtual Report report(const Json& config, const Table& rows) const = 0;
 };

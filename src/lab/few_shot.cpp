@@ -26,7 +26,7 @@ class FewShotExperiment : public Experiment {
     return settings;
   }
 
-  RunTask start(const Json& config, std::shared_ptr<const Model> model) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model> model, const Watch&) const override {
     if (sha256(file()) != config.at("data_sha256"))
       throw Error(ErrorCode::bad_input, fmt::format("'{}' is not the file that this run began with", file().string()));
     return [config, model, drawn = draws(config)](size_t number, const Watch& watch) {

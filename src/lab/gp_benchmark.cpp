@@ -44,7 +44,7 @@ class GpBenchmark final : public Experiment {
   }
   std::vector<std::string> columns() const override { return gp_columns(); }
   size_t tasks(const Json& config) const override { return gp_tasks(config).total(); }
-  RunTask start(const Json& config, std::shared_ptr<const Model>) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch&) const override {
     return [config](size_t task, const Watch&) { return gp_rows(config, task); };
   }
   Report report(const Json& config, const Table& rows) const override { return gp_report(config, rows); }

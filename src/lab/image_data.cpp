@@ -16,7 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t train_images = 50000;
+constexpr size_t train_images = 50000, test_images = 10000;
+constexpr int classes = 10;
 constexpr PixelScale fashion_pixels{.mean = 0.2860F, .deviation = 0.3530F};
 
 // A folder of $HONE_DATA, "" if it is not there.
@@ -61,16 +62,27 @@ std::vector<size_t> published_order(size_t images) {
     order.push_back(index);
     at = std::find_if_not(after, end, [](char c) { return c == '\n' || c == '\r'; });
   }
+  if (order.size() != train_images)
+    throw Error(ErrorCode::corrupt,
+                fmt::format("'{}' has {} lines, not {}", path.string(), order.size(), train_images));
   return order;
 }
 
-ImageSet read_set(const fs::path& folder, const std::string& prefix, const PixelScale& scale) {
+// At least `least` images, whose labels are 0 to 9.
+ImageSet read_set(const fs::path& folder, const std::string& prefix, size_t least, const PixelScale& scale) {
   const fs::path images = folder / (prefix + "-images-idx3-ubyte.gz");
   ImageSet set{normalized_pixels(read_idx_images(images), scale),
                read_idx_labels(folder / (prefix + "-labels-idx1-ubyte.gz"))};
   if (set.images.rows() != set.size() || set.images.cols() != 784)
     throw Error(ErrorCode::corrupt, fmt::format("'{}' holds {} images of {} pixels for {} labels", images.string(),
                                                 set.images.rows(), set.images.cols(), set.size()));
+  if (set.size() < least)
+    throw Error(ErrorCode::corrupt,
+                fmt::format("'{}' holds {} images; the whole set has at least {}", images.string(), set.size(), least));
+  if (const auto odd = std::ranges::find_if(set.labels, [](int label) { return label >= classes; });
+      odd != set.labels.end())
+    throw Error(ErrorCode::corrupt, fmt::format("the label of image {} of '{}' is {}; labels are 0 to {}",
+                                                odd - set.labels.begin(), images.string(), *odd, classes - 1));
   return set;
 }
 
@@ -105,13 +117,13 @@ auto from_json(const std::string& file, const Read& read) {
 ImageData read_image_data(std::string_view name) {
   const fs::path folder = image_folder(name);
   const PixelScale scale = is_mnist(name) ? PixelScale{} : fashion_pixels;
-  const ImageSet all = read_set(folder, "train", scale);
+  const ImageSet all = read_set(folder, "train", train_images, scale);
   std::vector<size_t> order;
   if (is_mnist(name))
     order = published_order(all.size());
   else
-    for (size_t i = 0; i < std::min(train_images, all.size()); ++i) order.push_back(i);
-  return {select(all, order), read_set(folder, "t10k", scale)};
+    for (size_t i = 0; i < train_images; ++i) order.push_back(i);
+  return {select(all, order), read_set(folder, "t10k", test_images, scale)};
 }
 
 std::string image_data_sha256(std::string_view name) {
@@ -138,8 +150,7 @@ fs::path checked_file(const Json& entry) {
 }
 
 FeatureSpace feature_space(const LeNet& net, const ImageData& data, const Watch& watch) {
-  const Watch quiet{{}, watch.cancel};
-  return {net.head(), net.features(data.train.images, quiet), net.features(data.test.images, quiet)};
+  return {net.head(), net.features(data.train.images, watch), net.features(data.test.images, watch)};
 }
 
 LinearHead open_saved_head(const fs::path& path) {

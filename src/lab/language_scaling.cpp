@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "lab/experiments.h"
+#include "lab/lab_cache.h"
 #include "lab/language_rows.h"
 
 namespace hone::lab {
@@ -53,7 +54,7 @@ class LanguageScaling : public Experiment {
     return config.at("corpora").size() * config.at("windows").get<size_t>();
   }
 
-  RunTask start(const Json& config, std::shared_ptr<const Model> model) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model> model, const Watch& watch) const override {
     const std::vector<Corpus> corpora = read_corpora();
     auto indexed = std::make_shared<std::vector<IndexedCorpus>>();
     for (size_t c = 0; c < corpora.size(); ++c) {
@@ -63,7 +64,7 @@ class LanguageScaling : public Experiment {
       Split parts = split(corpora[c], config.at("windows"), config.at("offset_bytes"), config.at("window_bytes"),
                           config.at("seed"));
       indexed->push_back({corpora[c].name, std::move(parts.windows),
-                          corpus_store(*model, parts.learned, config.at("chunk_tokens"), lab_cache())});
+                          corpus_store(*model, parts.learned, config.at("chunk_tokens"), lab_cache({}), watch)});
     }
     LanguageOptions options;
     options.neighbours = config.at("neighbours").get<std::vector<size_t>>();
@@ -73,9 +74,10 @@ class LanguageScaling : public Experiment {
                          .seed = config.at("seed")};
     options.duplicate_share = config.at("duplicate_share");
     options.floor = config.at("floor");
-    return [model, indexed, options, windows = config.at("windows").get<size_t>()](size_t number, const Watch& watch) {
+    return [model, indexed, options, windows = config.at("windows").get<size_t>()](size_t number,
+                                                                                   const Watch& task_watch) {
       const IndexedCorpus& corpus = indexed->at(number / windows);
-      return language_rows(*model, corpus.store, corpus.name, corpus.windows[number % windows], options, watch);
+      return language_rows(*model, corpus.store, corpus.name, corpus.windows[number % windows], options, task_watch);
     };
   }
 

@@ -67,8 +67,8 @@ class Locality final : public Experiment {
   }
   size_t tasks(const Json& config) const override { return config.at("nets").size() * query_tasks(config); }
 
-  RunTask start(const Json& config, std::shared_ptr<const Model>) const override {
-    return [config, spaces = std::make_shared<const SavedSpaces>(config)](size_t task, const Watch& watch) {
+  RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch& at_start) const override {
+    return [config, spaces = std::make_shared<const SavedSpaces>(config, at_start)](size_t task, const Watch& watch) {
       const QueryBlock block = query_block(config, task);
       const Json& net = config.at("nets").at(block.net);
       const FeatureSpace& space = spaces->spaces[block.net];

@@ -46,7 +46,7 @@ class LrhTheory final : public Experiment {
   }
   std::vector<std::string> columns() const override { return lrh_columns(); }
   size_t tasks(const Json& config) const override { return lrh_tasks(config); }
-  RunTask start(const Json& config, std::shared_ptr<const Model>) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch&) const override {
     return [config](size_t task, const Watch& watch) { return lrh_rows(config, task, watch); };
   }
   Report report(const Json& config, const Table& rows) const override { return lrh_report(config, rows); }

@@ -107,7 +107,7 @@ void run_tasks(const Experiment& experiment, const Json& config, const fs::path&
                const Watch& watch) {
   const size_t first = file.tasks();
   if (first >= total) return;
-  const RunTask run_task = experiment.start(config, experiment.needs_model() ? Model::open(model) : nullptr);
+  const RunTask run_task = experiment.start(config, experiment.needs_model() ? Model::open(model) : nullptr, watch);
   const Watch quiet{{}, watch.cancel};
   InOrder writer(file, total, watch);
   watch.report("tasks", first, total);

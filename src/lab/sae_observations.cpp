@@ -99,39 +99,41 @@ SparseCodes rows_of(const SparseCodes& codes, size_t first, size_t count) {
   return some;
 }
 
-// A space with the indices of its three views.
+Neighbours nearest(const ConceptView& view, size_t k, const Watch& watch) {
+  return NeighbourIndex::build(view.train, {.metric = Metric::cosine}, watch).search(view.test, k, watch);
+}
+
+// A space with the neighbours of all queries in its three views. Tasks run side by side and an index is for one thread.
 struct Searched {
   ConceptSpace space;
-  NeighbourIndex features, again, concepts;
+  Neighbours features, again, concepts;
 
-  explicit Searched(ConceptSpace made)
+  Searched(ConceptSpace made, size_t k, const Watch& watch)
       : space(std::move(made)),
-        features(NeighbourIndex::build(space.features.train, {.metric = Metric::cosine})),
-        again(NeighbourIndex::build(space.again.train, {.metric = Metric::cosine})),
-        concepts(NeighbourIndex::build(space.concepts.train, {.metric = Metric::cosine})) {}
+        features(nearest(space.features, k, watch)),
+        again(nearest(space.again, k, watch)),
+        concepts(nearest(space.concepts, k, watch)) {}
 };
 
 std::vector<Row> observe(const Searched& searched, const Json& settings, size_t first, size_t count,
                          const Watch& watch) {
   const ConceptSpace& space = searched.space;
   const Json& local = settings.at("local");
-  const size_t k = local.at("neighbours");
   const LocalTraining training{.steps = local.at("epochs"), .learning_rate = local.at("learning_rate")};
   const auto queries = [&](const ConceptView& view) { return view.test.view().row_range(first, count); };
-  const Neighbours own = searched.features.search(queries(space.features), k, watch);
-  const Neighbours again = searched.again.search(queries(space.again), k, watch);
-  const Neighbours concepts = searched.concepts.search(queries(space.concepts), k, watch);
+  const Neighbours &own = searched.features, &again = searched.again, &concepts = searched.concepts;
+  const NeighbourIds ids{std::span(own.ids).subspan(first * own.k, count * own.k), own.k};
 
   const auto global = [&](const ConceptView& view) { return view.head.logits(queries(view)); };
   // All heads learn from the neighbours in Ψ: what differs is what they see of them.
   const auto ttt = [&](const ConceptView& view) {
     return std::move(
-        local_answers(view.head, view.train, space.train_labels, own.view(), queries(view), training, false, watch)
+        local_answers(view.head, view.train, space.train_labels, ids, queries(view), training, false, watch)
             .logits.back());
   };
   const SparseCodes codes = rows_of(space.test_codes, first, count);
   const auto masked = [&](Mask mask) {
-    return masked_answers(space.concepts.head, space.train_codes, space.train_labels, own.view(), codes,
+    return masked_answers(space.concepts.head, space.train_codes, space.train_labels, ids, codes,
                           {.mask = mask,
                            .steps = settings.at("mask_steps"),
                            .learning_rate = training.learning_rate,
@@ -159,11 +161,11 @@ std::vector<Row> observe(const Searched& searched, const Json& settings, size_t 
     row.emplace_back(all.own_accuracy[q]);
     const ConceptView& features = space.features;
     for (const Neighbours* found : {&own, &again, &concepts})
-      row.emplace_back(mean_cosine(features.test.row(i), features.train, found->ids_of(q)));
-    row.emplace_back(mean_cosine(space.again.test.row(i), space.again.train, again.ids_of(q)));
-    row.emplace_back(mean_cosine(space.concepts.test.row(i), space.concepts.train, concepts.ids_of(q)));
-    row.emplace_back(overlap(own.ids_of(q), again.ids_of(q)));
-    row.emplace_back(overlap(own.ids_of(q), concepts.ids_of(q)));
+      row.emplace_back(mean_cosine(features.test.row(i), features.train, found->ids_of(i)));
+    row.emplace_back(mean_cosine(space.again.test.row(i), space.again.train, again.ids_of(i)));
+    row.emplace_back(mean_cosine(space.concepts.test.row(i), space.concepts.train, concepts.ids_of(i)));
+    row.emplace_back(overlap(own.ids_of(i), again.ids_of(i)));
+    row.emplace_back(overlap(own.ids_of(i), concepts.ids_of(i)));
     for (const Matrix* logits : {&again_logits, &learned.logits})
       for (const double p : largest_probabilities(logits->row(q))) row.emplace_back(p);
     row.emplace_back(space.evaluation.explained_variance);
@@ -227,9 +229,11 @@ class SaeObservations final : public Experiment {
     return tasks;
   }
 
-  RunTask start(const Json& config, std::shared_ptr<const Model>) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch& at_start) const override {
     auto spaces = std::make_shared<std::vector<Searched>>();
-    for (size_t s = 0; s < config.at("spaces").size(); ++s) spaces->emplace_back(make_concept_space(config, s, {}));
+    for (size_t s = 0; s < config.at("spaces").size(); ++s)
+      spaces->emplace_back(make_concept_space(config, s, at_start),
+                           config.at("spaces").at(s).at("local").at("neighbours").get<size_t>(), at_start);
     return [config, spaces](size_t task, const Watch& watch) {
       size_t s = 0;
       for (; task >= tasks_of(config.at("spaces").at(s)); ++s) task -= tasks_of(config.at("spaces").at(s));

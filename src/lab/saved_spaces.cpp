@@ -16,11 +16,12 @@ Json saved_spaces_config() {
   return config;
 }
 
-SavedSpaces::SavedSpaces(const Json& config) {
+SavedSpaces::SavedSpaces(const Json& config, const Watch& watch) {
   if (image_data_sha256("MNIST") != config.at("data_sha256"))
     throw Error(ErrorCode::bad_input, "MNIST is not the data that this run began with");
   ImageData data = read_image_data("MNIST");
-  for (const Json& net : config.at("nets")) spaces.push_back(feature_space(LeNet::open(checked_file(net)), data, {}));
+  for (const Json& net : config.at("nets"))
+    spaces.push_back(feature_space(LeNet::open(checked_file(net)), data, watch));
   train_labels = std::move(data.train.labels);
   test_labels = std::move(data.test.labels);
 }

@@ -12,7 +12,7 @@ Json saved_spaces_config();
 
 struct SavedSpaces {
   // Features of every network of such a config. Throws as image_data.h does.
-  explicit SavedSpaces(const Json& config);
+  SavedSpaces(const Json& config, const Watch& watch);
 
   std::vector<FeatureSpace> spaces;  // [nets]
   std::vector<int> train_labels, test_labels;

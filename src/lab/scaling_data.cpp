@@ -62,12 +62,12 @@ class ScalingData final : public Experiment {
     return config.at("saved_heads").size() + config.at("images").size() * config.at("seeds").get<size_t>();
   }
 
-  RunTask start(const Json& config, std::shared_ptr<const Model>) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch& at_start) const override {
     if (image_data_sha256("MNIST") != config.at("data_sha256"))
       throw Error(ErrorCode::bad_input, "MNIST is not the data that this run began with");
     const ImageData data = read_image_data("MNIST");
     const LeNet net = LeNet::open(checked_file(config.at("net")));
-    auto space = std::make_shared<const FeatureSpace>(feature_space(net, data, {}));
+    auto space = std::make_shared<const FeatureSpace>(feature_space(net, data, at_start));
     return [config, space, labels = data.train.labels, truth = data.test.labels](size_t task, const Watch& watch) {
       const Json& saved = config.at("saved_heads");
       const size_t seeds = config.at("seeds"), own = task - saved.size(), queries = config.at("queries");

@@ -95,7 +95,7 @@ class ScalingWidth final : public Experiment {
   }
   size_t tasks(const Json& config) const override { return config.at("saved").size() + trained(config).size(); }
 
-  RunTask start(const Json& config, std::shared_ptr<const Model>) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch&) const override {
     auto data = std::make_shared<std::vector<std::pair<std::string, ImageData>>>();
     for (const Json& entry : config.at("data")) {
       const std::string name = entry.at("name");

@@ -105,7 +105,7 @@ class Sst2 : public Experiment {
   std::vector<std::string> columns() const override { return block_columns(); }
   size_t tasks(const Json& config) const override { return config.at("tasks"); }
 
-  RunTask start(const Json& config, std::shared_ptr<const Model> model) const override {
+  RunTask start(const Json& config, std::shared_ptr<const Model> model, const Watch&) const override {
     const std::filesystem::path file = sst2_file();
     if (sha256(file) != config.at("data_sha256"))
       throw Error(ErrorCode::bad_input, fmt::format("'{}' is not the file that this run began with", file.string()));

@@ -120,15 +120,6 @@ Split split(const Corpus& corpus, size_t count, size_t offset, size_t bytes, uin
   return result;
 }
 
-fs::path lab_cache() {
-  fs::path folder = cache_directory() / "lab";
-  std::error_code failure;
-  fs::create_directories(folder, failure);
-  if (failure)
-    throw Error(ErrorCode::io, fmt::format("cannot make the folder '{}': {}", folder.string(), failure.message()));
-  return folder;
-}
-
 Store corpus_store(const Model& model, std::span<const Document* const> documents, size_t chunk_tokens,
                    const fs::path& folder, const Watch& watch) {
   const StoreIdentity identity{model.name(), model.base_hash()};

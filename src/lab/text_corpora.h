@@ -53,9 +53,6 @@ struct Split {
 // Error{bad_input} if fewer than `count` are held out.
 Split split(const Corpus& corpus, size_t count, size_t offset, size_t bytes, uint64_t seed);
 
-// The folder of lab's caches, made if it is not there. Throws Error{io}.
-std::filesystem::path lab_cache();
-
 // A store of these documents' chunks for the model, in `folder` under a hash of all that it is made of; indexed first
 // if it is not there. Throws Error{busy} while another process indexes it, Error{io, cancelled}.
 Store corpus_store(const Model& model, std::span<const Document* const> documents, size_t chunk_tokens,

@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "data/contents.h"
 #include "hone/data.h"
+#include "lab/lab_cache.h"
 #include "lab/text_corpora.h"
 #include "model/model_hub.h"
 
@@ -67,9 +68,8 @@ fs::path minilm_folder() {
 fs::path cached_vectors(const TextEncoder& encoder, std::span<const std::string> texts, const Watch& watch) {
   std::string all = encoder.identity();
   for (const std::string& text : texts) all += fmt::format("{} {}", text.size(), text);
-  const fs::path file = lab_cache() / fmt::format("vectors-{}.npy", content_hash(all));
-  if (fs::exists(file)) return file;
-  write_npy(file, encoder.embed(texts, {}, watch));
+  fs::path file = lab_cache(fmt::format("vectors-{}.npy", content_hash(all)));
+  if (!fs::exists(file)) write_npy(file, encoder.embed(texts, {}, watch));
   return file;
 }
 
