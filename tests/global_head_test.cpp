@@ -131,5 +131,11 @@ TEST(CrossFit, AHeadDoesNotDependOnItsFold) {
   EXPECT_FALSE(same_bits(before.heads[0].weights, after.heads[0].weights));
 }
 
+TEST(GlobalHead, AHeadThatDivergedSaysWhatToChange) {
+  const HeadProblem problem(60, 4, 3, 1);
+  HONE_EXPECT_ERROR(fit_head_adam(problem.x, problem.y, 3, {.learning_rate = 3e38, .epochs = 20}), ErrorCode::bad_input,
+                    "smaller learning_rate");
+}
+
 }  // namespace
 }  // namespace hone::test

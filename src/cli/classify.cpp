@@ -155,6 +155,10 @@ void print_table(const Arguments& arguments, const Classification& result, const
         return text;
       }(),
       result.prior.trust, result.prior.bound_bits());
+  for (const ClassifyScore& score : scores)
+    if (std::isinf(score.log_loss.mean))
+      fmt::print("{}: heads diverged, and are counted as wrong; give a smaller --learning-rate or fewer --steps\n",
+                 score.name);
   if (queries.ignored > 0) fmt::print("{} test rows were left out: no training row has their label\n", queries.ignored);
   fmt::print("{} queries, {} neighbours ({}, {}), {} steps, {} and {} votes, ridge {:g}; {:.1f} s beforehand\n",
              queries.truth.size(), arguments.options.neighbours, name(arguments.options.index.metric),
