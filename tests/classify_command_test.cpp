@@ -192,6 +192,11 @@ TEST_F(ClassifyCommand, DataThatCannotBeUsed) {
   expect_failure(command(train, test, small({"--experts", "91"})), "91 experts for 90");
   expect_failure(command(train, write("nan.csv", "a,b,kind\n1,nan,red\n"), small()), "column 'b' holds 'nan'");
   expect_failure(command(train, write("empty.csv", ""), small()), "the file is empty");
+  expect_failure(command(train, write("ragged.csv", "a,b,kind\n1,2,red\n3,blue\n"), small()),
+                 "line 3: 2 fields under a header of 3");
+  const std::string arrays = (test::golden_directory() / "arrays").string();
+  expect_failure(command(arrays + "/object.npy", test, small({"--train-labels", arrays + "/text.npy"})),
+                 "Python objects");
   expect_failure(command(place("absent.csv"), test, small()), "absent.csv");
   expect_failure(command(train, test, small({"--label-column", "colour"})), "no column 'colour'");
   expect_failure(command(train, test, small({"--encoder", bert})), "--encoder is for texts");
@@ -235,6 +240,8 @@ TEST_F(ClassifyCommand, ArraysWithLabelsBeside) {
   const json from_table = object_of(command(train, test, small({"--json"})));
   EXPECT_NEAR(object["rows"][6]["log_loss"], from_table["rows"][6]["log_loss"], 1e-9);
   expect_failure(command(place("x.npy"), test, small()), "it holds no labels");
+  expect_failure(command(place("x.npy"), test, small({"--train-labels", write("few", "red\nblue\n")})),
+                 "90 rows of features but 2 labels");
 }
 
 TEST_F(ClassifyCommand, TextsByAnEncoder) {
