@@ -85,8 +85,9 @@ class ClassifyCommand : public testing::Test {
 
 TEST_F(ClassifyCommand, Json) {
   const json object = object_of(command(train, test, small({"--experts", "4", "--json"})));
-  EXPECT_EQ(keys(object), (std::set<std::string>{"rows", "locality", "queries", "ignored", "bound_bits", "checkpoints",
-                                                 "prior", "trust", "pseudo_queries", "ridge", "fit_seconds"}));
+  EXPECT_EQ(keys(object),
+            (std::set<std::string>{"rows", "locality", "votes", "queries", "ignored", "bound_bits", "checkpoints",
+                                   "prior", "trust", "pseudo_queries", "ridge", "fit_seconds"}));
   std::vector<std::string> names;
   for (const json& row : object["rows"]) {
     names.push_back(row["name"]);
@@ -98,11 +99,20 @@ TEST_F(ClassifyCommand, Json) {
     EXPECT_GE(row["accuracy_interval"][1], row["accuracy"]);
     EXPECT_GT(row["queries_per_s"], 0);
   }
-  EXPECT_EQ(names, (std::vector<std::string>{"global", "majority vote", "distance-weighted vote", "local", "hone",
-                                             "experts"}));
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"global", "majority vote", "distance-weighted vote", "majority vote, local k",
+                                      "distance-weighted vote, local k", "local", "hone", "experts"}));
+  for (const char* where : {"own_neighbourhood", "used_globally"}) {
+    const json& row = object["locality"][where];
+    EXPECT_LE(row["accuracy_interval"][0], row["accuracy"]);
+    EXPECT_GE(row["accuracy_interval"][1], row["accuracy"]);
+    EXPECT_LE(row["log_loss_interval"][0], row["log_loss"]);
+  }
+  EXPECT_GE(object["votes"]["majority"], 1);
+  EXPECT_GE(object["votes"]["by_distance"], 1);
   EXPECT_EQ(object["queries"], 30);
   EXPECT_EQ(object["ignored"], 0);
-  EXPECT_LE(object["rows"][4]["worst_bits"].get<double>(), object["bound_bits"].get<double>() + 1e-4);
+  EXPECT_LE(object["rows"][6]["worst_bits"].get<double>(), object["bound_bits"].get<double>() + 1e-4);
 }
 
 TEST_F(ClassifyCommand, TheTableSaysWhatJsonSays) {
@@ -112,7 +122,7 @@ TEST_F(ClassifyCommand, TheTableSaysWhatJsonSays) {
                             "local, used globally", "minus global, paired", "no answer costs more than 4.32 bits"})
     EXPECT_NE(text.out.find(words), std::string::npos) << words << "\n" << text.out;
   const json object = object_of(command(train, test, small({"--json"})));
-  EXPECT_NE(text.out.find(fmt::format("{:.2f} [", 100 * object["rows"][4]["accuracy"].get<double>())),
+  EXPECT_NE(text.out.find(fmt::format("{:.2f} [", 100 * object["rows"][6]["accuracy"].get<double>())),
             std::string::npos);
 }
 
@@ -134,6 +144,7 @@ TEST_F(ClassifyCommand, EveryOptionChangesWhatItSays) {
   EXPECT_GT(changed({"--sift", "40", "--sift-noise", "5"}, "local"), 1e-4);
   EXPECT_GT(changed({"--metric", "cosine"}, "local"), 1e-4);
   EXPECT_GT(changed({"--head", "adam"}, "global"), 1e-4);
+  EXPECT_EQ(changed({"--votes", fmt::format("{}", plain["votes"]["majority"].get<int>())}, "majority vote"), 0);
   EXPECT_GT(changed({"--votes", "9"}, "majority vote"), 1e-4);
   EXPECT_LT(changed({"--index", "hnsw"}, "local"), 1e-3);
   EXPECT_LT(changed({"--index", "ivf"}, "local"), 0.1);
@@ -146,8 +157,10 @@ TEST_F(ClassifyCommand, Predictions) {
   object_of(command(train, test, small({"--json", "--predictions", file})));
   const std::vector<std::string> lines = lines_of(read_file(file));
   ASSERT_EQ(lines.size(), 31u);
-  EXPECT_EQ(lines[0],
-            "row,label,global,majority vote,distance-weighted vote,local,hone,\"p(blue)\",\"p(gr,een)\",\"p(red)\"");
+  EXPECT_EQ(
+      lines[0],
+      "row,label,global,majority vote,distance-weighted vote,\"majority vote, local k\",\"distance-weighted vote, "
+      "local k\",local,hone,\"p(blue)\",\"p(gr,een)\",\"p(red)\"");
   EXPECT_TRUE(lines[1].starts_with("0,\"red\",\"")) << lines[1];
   EXPECT_TRUE(lines[2].starts_with("1,\"gr,een\",\"")) << lines[2];
   EXPECT_TRUE(lines[30].starts_with("29,\"blue\",\"")) << lines[30];
@@ -179,6 +192,11 @@ TEST_F(ClassifyCommand, DataThatCannotBeUsed) {
   expect_failure(command(train, test, small({"--experts", "91"})), "91 experts for 90");
   expect_failure(command(train, write("nan.csv", "a,b,kind\n1,nan,red\n"), small()), "column 'b' holds 'nan'");
   expect_failure(command(train, write("empty.csv", ""), small()), "the file is empty");
+  expect_failure(command(train, write("ragged.csv", "a,b,kind\n1,2,red\n3,blue\n"), small()),
+                 "line 3: 2 fields under a header of 3");
+  const std::string arrays = (test::golden_directory() / "arrays").string();
+  expect_failure(command(arrays + "/object.npy", test, small({"--train-labels", arrays + "/text.npy"})),
+                 "Python objects");
   expect_failure(command(place("absent.csv"), test, small()), "absent.csv");
   expect_failure(command(train, test, small({"--label-column", "colour"})), "no column 'colour'");
   expect_failure(command(train, test, small({"--encoder", bert})), "--encoder is for texts");
@@ -193,6 +211,8 @@ TEST_F(ClassifyCommand, BadUsage) {
   expect_failure(command(train, test, {"--floor", "0"}), "--floor", 2);
   expect_failure(command(train, test, {"--save-experts", "x"}), "--experts", 2);
   expect_failure(command(train, test, {"--sift-noise", "1"}), "--sift", 2);
+  expect_failure(command(train, test, {"--precision", "int8"}), "--encoder", 2);
+  expect_failure(command(train, test, {"--solver", "lbfgs", "--learning-rate", "0.1"}), "--learning-rate", 2);
   expect_failure(command(train, test, {"--experts", "2", "--experts-file", "x"}), "--experts", 2);
 }
 
@@ -200,9 +220,9 @@ TEST_F(ClassifyCommand, ExpertsAreKept) {
   const std::string file = place("experts.safetensors");
   const json fitted = object_of(command(train, test, small({"--experts", "4", "--save-experts", file, "--json"})));
   const json kept = object_of(command(train, test, small({"--experts-file", file, "--json"})));
-  ASSERT_EQ(kept["rows"].size(), 6u);
-  EXPECT_EQ(kept["rows"][5]["name"], "experts");
-  EXPECT_EQ(kept["rows"][5]["log_loss"], fitted["rows"][5]["log_loss"]);
+  ASSERT_EQ(kept["rows"].size(), 8u);
+  EXPECT_EQ(kept["rows"][7]["name"], "experts");
+  EXPECT_EQ(kept["rows"][7]["log_loss"], fitted["rows"][7]["log_loss"]);
   const std::string others = write("others.csv", "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n0,1,x\n");
   expect_failure(command(others, others, {"--neighbours", "2", "--votes", "2", "--experts-file", file}),
                  "know other labels");
@@ -218,8 +238,10 @@ TEST_F(ClassifyCommand, ArraysWithLabelsBeside) {
   const std::string names = write("labels", labels);
   const json object = object_of(command(place("x.npy"), test, small({"--train-labels", names, "--json"})));
   const json from_table = object_of(command(train, test, small({"--json"})));
-  EXPECT_NEAR(object["rows"][4]["log_loss"], from_table["rows"][4]["log_loss"], 1e-9);
+  EXPECT_NEAR(object["rows"][6]["log_loss"], from_table["rows"][6]["log_loss"], 1e-9);
   expect_failure(command(place("x.npy"), test, small()), "it holds no labels");
+  expect_failure(command(place("x.npy"), test, small({"--train-labels", write("few", "red\nblue\n")})),
+                 "90 rows of features but 2 labels");
 }
 
 TEST_F(ClassifyCommand, TextsByAnEncoder) {

@@ -214,6 +214,10 @@ TEST_F(Data, NpyWithLabels) {
   EXPECT_EQ(labels(golden("text.npy")), (Names{"zwei", "eins", "drei", "straße", "日本 🙂"}));
   EXPECT_EQ(labels(golden("bytes.npy")), (Names{"b", "aaa", "cc", "b", "aaa"}));
   EXPECT_EQ(labels(write("lines", "b\r\na\nb\na b\n9")), (Names{"b", "a", "b", "a b", "9"}));
+  EXPECT_EQ(labels(write("lines",
+                         "\xEF\xBB\xBF"
+                         "b\na\nb\nb\n9\n")),
+            (Names{"b", "a", "b", "b", "9"}));
   HONE_EXPECT_ERROR(labels(golden("column.npy")), ErrorCode::bad_input, "labels are integers or text");
   HONE_EXPECT_ERROR(labels(golden("float.npy")), ErrorCode::bad_input, "3 columns");
   HONE_EXPECT_ERROR(labels(golden("object.npy")), ErrorCode::unsupported, "Python objects");

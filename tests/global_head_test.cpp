@@ -131,5 +131,19 @@ TEST(CrossFit, AHeadDoesNotDependOnItsFold) {
   EXPECT_FALSE(same_bits(before.heads[0].weights, after.heads[0].weights));
 }
 
+TEST(GlobalHead, NamesAreUtf8) {
+  const HeadProblem problem(10, 2, 2, 1);
+  const TemporaryFolder folder;
+  const std::vector<std::string> labels = {"a", "\xff"};
+  HONE_EXPECT_ERROR(save_head(folder.path() / "head", problem.start, labels), ErrorCode::bad_input, "not UTF-8");
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "head"));
+}
+
+TEST(GlobalHead, AHeadThatDivergedSaysWhatToChange) {
+  const HeadProblem problem(60, 4, 3, 1);
+  HONE_EXPECT_ERROR(fit_head_adam(problem.x, problem.y, 3, {.learning_rate = 3e38, .epochs = 20}), ErrorCode::bad_input,
+                    "smaller learning_rate");
+}
+
 }  // namespace
 }  // namespace hone::test

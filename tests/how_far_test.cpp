@@ -46,6 +46,19 @@ TEST(HowFar, BoundHoldsWithAdversarialHeads) {
   }
 }
 
+// A probability of e^-1000 is 0 in double precision, its logarithm is not.
+TEST(HowFar, BoundHoldsForWhatNoHeadHoldsPossible) {
+  LocalAnswers answers;
+  for (const float apart : {1000.0F, 5000.0F}) {
+    Matrix logits(1, 2);
+    logits.row(0)[0] = apart;
+    answers.logits.push_back(std::move(logits));
+  }
+  const LocalMixture mixture = mix_checkpoints(answers, {.weights = {0.2, 0.8}, .floor = 0.1});
+  EXPECT_NEAR(mixture.log_probabilities.row(0)[1], std::log(0.1 + 0.9 * 0.2) - 1000, 1e-3);
+  EXPECT_NEAR(mixture.log_probabilities.row(0)[0], 0, 1e-6);
+}
+
 TEST(HowFar, WeightsAreThePosterior) {
   LocalAnswers answers;
   for (size_t j = 0; j < 3; ++j) answers.logits.emplace_back(1, 2);
@@ -129,6 +142,24 @@ TEST(HowFar, APseudoQueryDoesNotSeeItsOwnLabel) {
   ring.y[17] = 1 - ring.y[17];
   const std::vector<double> after = losses();
   for (size_t j = 0; j < 3; ++j) EXPECT_NEAR(std::exp(-before[j]) + std::exp(-after[j]), 1, 1e-5);
+}
+
+// Heads so sure that a wrong label's probability is 0 in double precision: how sure still counts.
+TEST(HowFar, APriorIsFoundForHeadsThatAreFarTooSure) {
+  const Ring ring(300, 3, 0.2);
+  CrossFit cross = cross_fit(ring.x, ring.y, 2, 4);
+  for (LinearHead& head : cross.heads)
+    for (size_t i = 0; i < head.weights.size(); ++i) head.weights.data()[i] *= 1e6F;
+  const std::vector<int64_t> all = first_ids(ring.y.size());
+  for (const double floor : {0.05, 1.0}) {
+    const CheckpointPrior prior =
+        checkpoint_prior(cross, ring.x, ring.y, all, {ring.neighbours(40), 40}, 20,
+                         {.steps = 10, .learning_rate = 0.05F, .checkpoints = {0, 5, 10}}, floor);
+    ASSERT_EQ(prior.weights.size(), 3U);
+    EXPECT_NEAR(std::accumulate(prior.weights.begin(), prior.weights.end(), 0.0), 1, 1e-9);
+    EXPECT_GT(prior.log_loss[0], 1000);
+    EXPECT_LE(prior.mixture_log_loss, prior.log_loss[0] - std::log(floor) + 1e-6);
+  }
 }
 
 TEST(HowFar, BadInputIsNamed) {

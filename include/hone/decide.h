@@ -56,16 +56,19 @@ class Mixture {
   size_t updates_ = 0;
 };
 
-// The mean of `values` and the 2.5 % and 97.5 % quantiles of its bootstrap distribution.
+// A mean or a share with its 95 % interval.
 struct Interval {
   double mean = 0;
   double low = 0;
   double high = 0;
 };
 
-// Percentile bootstrap of the mean: `draws` resamples with replacement from the stream (seed, "bootstrap").
-// Pass differences of pairs for a paired interval. Throws Error{bad_input} if values is empty.
+// Percentile bootstrap of the mean, 2.5 % to 97.5 %: `draws` resamples with replacement from the stream (seed,
+// "bootstrap"). Pass differences of pairs for a paired interval. Throws Error{bad_input} if values is empty.
 Interval bootstrap_mean(std::span<const double> values, uint64_t seed = 0, size_t draws = 10000);
+// count/total and its Wilson score interval (Wilson 1927), which unlike a bootstrap has a width at 0 and at 1. Throws
+// Error{bad_input} unless count ≤ total, total > 0.
+Interval share_interval(size_t count, size_t total);
 double median(std::vector<double> values);
 
 }  // namespace hone::decide

@@ -56,7 +56,8 @@ double choose_ridge(ConstMatrixView x, std::span<const int> y, size_t classes, s
                     const HeadFit& fit = {}, uint64_t seed = 0, const Watch& watch = {});
 
 // The published way: Adam (β .9/.999, ε 1e-8) on mini-batches drawn anew every epoch without replacement, mean
-// cross-entropy, no decay; starts as torch.nn.Linear does, uniform in ±1/√d, from the stream (seed, "head").
+// cross-entropy, no decay; starts as torch.nn.Linear does, uniform in ±1/√d, from the stream (seed, "head"). A head
+// that diverged is Error{bad_input} too.
 struct AdamFit {
   double learning_rate = 0.005;
   int epochs = 50;

@@ -87,6 +87,12 @@ std::optional<Experts> kept_experts(const Arguments& arguments, std::span<const 
 }
 
 json report(const Classification& result, const std::vector<ClassifyScore>& scores, const Queries& queries) {
+  const auto locality = [](const decide::Interval& accuracy, const decide::Interval& log_loss) {
+    return json{{"accuracy", accuracy.mean},
+                {"accuracy_interval", {accuracy.low, accuracy.high}},
+                {"log_loss", log_loss.mean},
+                {"log_loss_interval", {log_loss.low, log_loss.high}}};
+  };
   json rows = json::array();
   for (const ClassifyScore& score : scores)
     rows.push_back({{"name", score.name},
@@ -103,8 +109,9 @@ json report(const Classification& result, const std::vector<ClassifyScore>& scor
           {"queries", queries.truth.size()},
           {"ignored", queries.ignored},
           {"locality",
-           {{"own_neighbourhood", {{"accuracy", result.own_accuracy}, {"log_loss", result.own_log_loss}}},
-            {"used_globally", {{"accuracy", result.elsewhere_accuracy}, {"log_loss", result.elsewhere_log_loss}}}}},
+           {{"own_neighbourhood", locality(result.own_accuracy, result.own_log_loss)},
+            {"used_globally", locality(result.elsewhere_accuracy, result.elsewhere_log_loss)}}},
+          {"votes", {{"majority", result.majority_votes}, {"by_distance", result.distance_votes}}},
           {"bound_bits", result.prior.bound_bits()},
           {"checkpoints", result.checkpoints},
           {"prior", result.prior.weights},
@@ -116,20 +123,23 @@ json report(const Classification& result, const std::vector<ClassifyScore>& scor
 
 void print_table(const Arguments& arguments, const Classification& result, const std::vector<ClassifyScore>& scores,
                  const Queries& queries) {
-  fmt::print("{:<24} {:>24} {:>24} {:>6} {:>10}\n", "", "accuracy, %", "log-loss, nats", "ECE", "queries/s");
+  const auto percent = [](const decide::Interval& share) {
+    return fmt::format("{:.2f} [{:.2f}, {:.2f}]", 100 * share.mean, 100 * share.low, 100 * share.high);
+  };
+  const auto nats = [](const decide::Interval& loss) {
+    return fmt::format("{:.4f} [{:.4f}, {:.4f}]", loss.mean, loss.low, loss.high);
+  };
+  fmt::print("{:<32} {:>24} {:>24} {:>6} {:>10}\n", "", "accuracy, %", "log-loss, nats", "ECE", "queries/s");
   for (const ClassifyScore& score : scores)
-    fmt::print("{:<24} {:>24} {:>24} {:>6.3f} {:>10.0f}\n", score.name,
-               fmt::format("{:.2f} [{:.2f}, {:.2f}]", 100 * score.accuracy.mean, 100 * score.accuracy.low,
-                           100 * score.accuracy.high),
-               fmt::format("{:.4f} [{:.4f}, {:.4f}]", score.log_loss.mean, score.log_loss.low, score.log_loss.high),
+    fmt::print("{:<32} {:>24} {:>24} {:>6.3f} {:>10.0f}\n", score.name, percent(score.accuracy), nats(score.log_loss),
                score.calibration_error, score.queries_per_second);
-  fmt::print("{:<24} {:>24.2f} {:>24.4f}\n", "local, own neighbourhood", 100 * result.own_accuracy,
-             result.own_log_loss);
-  fmt::print("{:<24} {:>24.2f} {:>24.4f}\n", "local, used globally", 100 * result.elsewhere_accuracy,
-             result.elsewhere_log_loss);
+  fmt::print("{:<32} {:>24} {:>24}\n", "local, own neighbourhood", percent(result.own_accuracy),
+             nats(result.own_log_loss));
+  fmt::print("{:<32} {:>24} {:>24}\n", "local, used globally", percent(result.elsewhere_accuracy),
+             nats(result.elsewhere_log_loss));
   fmt::print("\nminus global, paired\n");
   for (size_t i = 1; i < scores.size(); ++i)
-    fmt::print("{:<24} {:>24} {:>24}   worst answer {:+.2f} bits\n", scores[i].name,
+    fmt::print("{:<32} {:>24} {:>24}   worst answer {:+.2f} bits\n", scores[i].name,
                fmt::format("{:+.2f} [{:+.2f}, {:+.2f}]", 100 * scores[i].accuracy_gain.mean,
                            100 * scores[i].accuracy_gain.low, 100 * scores[i].accuracy_gain.high),
                fmt::format("{:+.4f} [{:+.4f}, {:+.4f}]", scores[i].log_loss_gain.mean, scores[i].log_loss_gain.low,
@@ -145,13 +155,19 @@ void print_table(const Arguments& arguments, const Classification& result, const
         return text;
       }(),
       result.prior.trust, result.prior.bound_bits());
+  for (const ClassifyScore& score : scores)
+    if (std::isinf(score.log_loss.mean))
+      fmt::print("{}: heads diverged, and are counted as wrong; give a smaller --learning-rate or fewer --steps\n",
+                 score.name);
   if (queries.ignored > 0) fmt::print("{} test rows were left out: no training row has their label\n", queries.ignored);
-  fmt::print("{} queries, {} neighbours ({}, {}), {} steps, ridge {:g}; {:.1f} s beforehand\n", queries.truth.size(),
-             arguments.options.neighbours, name(arguments.options.index.metric), name(arguments.options.index.kind),
-             arguments.options.training.steps, result.ridge, result.fit_seconds);
+  fmt::print("{} queries, {} neighbours ({}, {}), {} steps, {} and {} votes, ridge {:g}; {:.1f} s beforehand\n",
+             queries.truth.size(), arguments.options.neighbours, name(arguments.options.index.metric),
+             name(arguments.options.index.kind), arguments.options.training.steps, result.majority_votes,
+             result.distance_votes, result.ridge, result.fit_seconds);
 }
 
-// A line a query: its row in the test file, from 0, its label, then every way's choice, then hone's probabilities.
+// A line a query: its row in the test file, from 0, its label, then every way's choice, which is empty for a head that
+// diverged, then hone's probabilities.
 void write_predictions(const std::filesystem::path& path, const Classification& result, const Queries& queries,
                        std::span<const std::string> labels) {
   const auto quoted = [](const std::string& text) {
@@ -160,7 +176,8 @@ void write_predictions(const std::filesystem::path& path, const Classification& 
     return field + '"';
   };
   std::string lines = "row,label";
-  for (const Answers& way : result.answers) lines += "," + way.name;
+  for (const Answers& way : result.answers)
+    lines += "," + (way.name.find(',') == std::string::npos ? way.name : quoted(way.name));
   const Answers* hone = nullptr;
   for (const Answers& way : result.answers)
     if (way.name == "hone") hone = &way;
@@ -170,7 +187,8 @@ void write_predictions(const std::filesystem::path& path, const Classification& 
     lines += fmt::format("{},{}", queries.rows[q], quoted(labels[static_cast<size_t>(queries.truth[q])]));
     for (const Answers& way : result.answers) {
       const auto row = way.log_probabilities.row(q);
-      lines += "," + quoted(labels[static_cast<size_t>(std::ranges::max_element(row) - row.begin())]);
+      const bool sound = std::ranges::all_of(row, [](float log_p) { return std::isfinite(log_p); });
+      lines += "," + (sound ? quoted(labels[static_cast<size_t>(std::ranges::max_element(row) - row.begin())]) : "");
     }
     for (const float log_p : hone->log_probabilities.row(q)) lines += fmt::format(",{:.6g}", std::exp(log_p));
     lines += '\n';
@@ -235,8 +253,10 @@ void add_classify(CLI::App& program) {
   command->add_flag("--ignore-unseen", arguments->ignore_unseen,
                     "Leave out queries whose label no training point has, which is an error otherwise");
   command->add_flag("--no-header", arguments->no_header, "Tables begin with their first row");
-  command->add_option("--encoder", arguments->encoder, "What turns texts into features: see `hone embed`");
+  CLI::Option* encoder =
+      command->add_option("--encoder", arguments->encoder, "What turns texts into features: see `hone embed`");
   command->add_option("--precision", arguments->precision, "Of the encoder")
+      ->needs(encoder)
       ->check(CLI::IsMember({"fp32", "int8"}))
       ->capture_default_str();
   command->add_option("--head", arguments->head, "Fit of the global head: lbfgs, or the published adam")
@@ -250,18 +270,19 @@ void add_classify(CLI::App& program) {
   command->add_option("--neighbours", options.neighbours, "Neighbours that a local head is trained on")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--votes", options.votes, "Neighbours that vote")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  command
+      ->add_option("--votes", options.votes,
+                   "Neighbours that vote (default: of 1, 5, 10, 20, 50, 100 what is right about most training points)")
+      ->check(CLI::PositiveNumber);
   command->add_option("--solver", arguments->solver, "Of local heads: adam (published) or lbfgs (second order)")
       ->check(CLI::IsMember({"adam", "lbfgs"}))
       ->capture_default_str();
   command->add_option("--steps", options.training.steps, "Epochs of Adam, or iterations at most")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--learning-rate", options.training.learning_rate, "Of Adam")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  CLI::Option* rate = command->add_option("--learning-rate", options.training.learning_rate, "Of Adam")
+                          ->check(CLI::PositiveNumber)
+                          ->capture_default_str();
   command->add_option("--index", arguments->kind, "Search: flat (exact), ivf, hnsw")
       ->check(CLI::IsMember({"flat", "ivf", "hnsw"}))
       ->capture_default_str();
@@ -284,12 +305,17 @@ void add_classify(CLI::App& program) {
       ->check(CLI::Range(1e-6, 1.0))
       ->capture_default_str();
   command->add_option("--seed", options.seed)->capture_default_str();
-  command->add_option("--predictions", arguments->predictions, "Write choices and probabilities to this CSV file");
+  command->add_option("--predictions", arguments->predictions,
+                      "Write every way's choice and hone's probabilities to this CSV file");
   command->add_option("--threads", arguments->threads, "Threads of the kernels (default: all cores)")
       ->check(CLI::PositiveNumber);
   command->add_flag("--json", arguments->as_json, "Print one JSON object");
   command->add_flag("--quiet", arguments->quiet, "No progress");
-  command->callback([arguments] { run(*arguments); });
+  command->callback([arguments, rate] {
+    if (rate->count() > 0 && arguments->solver == "lbfgs")
+      throw CLI::ExcludesError("--learning-rate", "--solver lbfgs");
+    run(*arguments);
+  });
 }
 
 }  // namespace hone::cli

@@ -20,7 +20,6 @@ void check_fields(const std::filesystem::path& file, const Record& first, const 
 }
 
 std::vector<Record> delimited_records(const std::filesystem::path& file, std::string_view text, char separator) {
-  constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
   if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
   std::vector<Record> records;
   size_t line = 1;

@@ -8,6 +8,9 @@
 
 namespace hone {
 
+// What some programs write before UTF-8.
+inline constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+
 struct Record {
   size_t line = 0;  // where it starts
   std::vector<std::string> fields;

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "data/contents.h"
+#include "data/delimited.h"
 #include "data/idx.h"
 #include "data/npy.h"
 #include "data/table.h"
@@ -63,6 +64,7 @@ std::vector<std::string> decimal(const std::vector<int>& numbers) {
 }
 
 std::vector<std::string> lines(std::string_view text) {
+  if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
   std::vector<std::string> result;
   while (!text.empty()) {
     std::string_view line = text.substr(0, text.find('\n'));

@@ -1,4 +1,4 @@
-// How sure a mean is: the percentile bootstrap (Efron 1979), and the median.
+// How sure a mean or a share is: the percentile bootstrap (Efron 1979) and Wilson's interval; the median.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -41,6 +41,16 @@ Interval bootstrap_mean(std::span<const double> values, uint64_t seed, size_t dr
   }
   std::sort(means.begin(), means.end());
   return {std::reduce(values.begin(), values.end()) / count, quantile(means, 0.025), quantile(means, 0.975)};
+}
+
+Interval share_interval(size_t count, size_t total) {
+  if (total == 0 || count > total)
+    throw Error(ErrorCode::bad_input, fmt::format("share_interval: {} of {} is not a share", count, total));
+  constexpr double z = 1.959963984540054;
+  const double n = static_cast<double>(total), p = static_cast<double>(count) / n;
+  const double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
+  const double half = z / (1 + z * z / n) * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+  return {p, count == 0 ? 0 : middle - half, count == total ? 1 : middle + half};
 }
 
 double median(std::vector<double> values) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <numeric>
@@ -21,6 +22,12 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 [[noreturn]] void refuse(std::string message) { throw Error(ErrorCode::bad_input, std::move(message)); }
 
+void check_truth(std::span<const int> truth, size_t classes) {
+  for (size_t q = 0; q < truth.size(); ++q)
+    if (truth[q] < 0 || static_cast<size_t>(truth[q]) >= classes)
+      refuse(fmt::format("the label of query {} is {}, not in 0 … {}", q, truth[q], classes - 1));
+}
+
 void check(ConstMatrixView x, std::span<const int> y, size_t classes, ConstMatrixView queries,
            std::span<const int> truth, const ClassifyOptions& options) {
   check_points(x, y, classes);
@@ -29,7 +36,10 @@ void check(ConstMatrixView x, std::span<const int> y, size_t classes, ConstMatri
   if (queries.cols != x.cols)
     refuse(fmt::format("queries have {} features, the training points {}", queries.cols, x.cols));
   if (truth.size() != queries.rows) refuse(fmt::format("{} labels for {} queries", truth.size(), queries.rows));
-  for (const auto& [name, k] : {std::pair("neighbours", options.neighbours), {"votes", options.votes}})
+  check_truth(truth, classes);
+  if (options.folds < 2) refuse(fmt::format("folds is {}; give 2 or more", options.folds));
+  for (const auto& [name, k] :
+       {std::pair("neighbours", options.neighbours), {"votes", std::max<size_t>(options.votes, 1)}})
     if (k == 0 || k > x.rows) refuse(fmt::format("{} is {}; give 1 to {}, the training points", name, k, x.rows));
   if (options.sift_pool > 0 && (options.sift_pool < options.neighbours || options.sift_pool > x.rows))
     refuse(fmt::format("the SIFT pool is {}; give {} (neighbours) to {} (training points)", options.sift_pool,
@@ -70,6 +80,21 @@ Neighbours outside_fold(const Neighbours& found, std::span<const int64_t> points
   return outside;
 }
 
+// All but the last neighbour of each of `points`, or all but the point itself where it is among them.
+Neighbours without_themselves(const Neighbours& found, std::span<const int64_t> points) {
+  Neighbours others{found.k - 1, {}, {}};
+  for (size_t p = 0; p < points.size(); ++p) {
+    const auto ids = found.ids_of(p);
+    const auto own = std::min<std::ptrdiff_t>(std::ranges::find(ids, points[p]) - ids.begin(), std::ssize(ids) - 1);
+    for (std::ptrdiff_t i = 0; i < std::ssize(ids); ++i) {
+      if (i == own) continue;
+      others.ids.push_back(ids[static_cast<size_t>(i)]);
+      others.distances.push_back(found.distances_of(p)[static_cast<size_t>(i)]);
+    }
+  }
+  return others;
+}
+
 class Classifier {
  public:
   Classifier(ConstMatrixView x, std::span<const int> y, size_t classes, const ClassifyOptions& options,
@@ -83,9 +108,12 @@ class Classifier {
         head_(chosen_head()),
         global_(options.published_head ? fit_head_adam(x, y, classes, options.adam, watch)
                                        : fit_head(x, y, classes, head_, watch)),
-        index_(NeighbourIndex::build(x, options.index, watch)) {
+        index_(NeighbourIndex::build(x, options.index, watch)),
+        votes_{options.votes, options.votes} {
     if (training_.checkpoints.empty()) training_.checkpoints = path_of(training_);
+    draw_pseudo_queries();
     learn_prior();
+    if (options.votes == 0) learn_votes();
   }
 
   double ridge() const { return head_.ridge; }
@@ -93,14 +121,30 @@ class Classifier {
   const LocalTraining& training() const { return training_; }
   const CheckpointPrior& prior() const { return prior_; }
   const NeighbourIndex& index() const { return index_; }
+  size_t votes(Vote vote) const { return votes_[static_cast<size_t>(vote)]; }
 
   // Those that local heads are trained on.
   Neighbours teachers(ConstMatrixView queries) const {
     if (options_.sift_pool == 0) return index_.search(queries, options_.neighbours, watch_);
     return sift(x_, queries, index_.search(queries, options_.sift_pool, watch_), sift_options(), watch_);
   }
-  LocalAnswers local(ConstMatrixView queries, const Neighbours& neighbours) const {
-    return local_answers(global_, x_, y_, neighbours.view(), queries, training_, prior_.trust > 0, watch_);
+  // In batches, so that no more than one batch's answers at all checkpoints are in memory.
+  LocalMixture mixture(ConstMatrixView queries, const Neighbours& neighbours) const {
+    constexpr size_t batch = 4096;
+    LocalMixture all{Matrix(queries.rows, classes_), Matrix(queries.rows, prior_.weights.size()), prior_.bound_bits()};
+    for (size_t first = 0; first < queries.rows; first += batch) {
+      const size_t count = std::min(batch, queries.rows - first);
+      const NeighbourIds some{std::span(neighbours.ids).subspan(first * neighbours.k, count * neighbours.k),
+                              neighbours.k};
+      const LocalMixture part = mix_checkpoints(
+          local_answers(global_, x_, y_, some, queries.row_range(first, count), training_, prior_.trust > 0, watch_),
+          prior_);
+      for (size_t q = 0; q < count; ++q) {
+        std::ranges::copy(part.log_probabilities.row(q), all.log_probabilities.row(first + q).begin());
+        std::ranges::copy(part.weights.row(q), all.weights.row(first + q).begin());
+      }
+    }
+    return all;
   }
 
  private:
@@ -116,27 +160,36 @@ class Classifier {
     return head;
   }
   // Training points ask in place of queries; their neighbours are found as a query's are.
+  void draw_pseudo_queries() {
+    const size_t n = x_.rows;
+    pseudo_.resize(n);
+    std::iota(pseudo_.begin(), pseudo_.end(), 0);
+    RandomStream random(options_.seed, "pseudo-queries");
+    for (size_t i = 0; i + 1 < n; ++i) std::swap(pseudo_[i], pseudo_[i + random.below(n - i)]);
+    pseudo_.resize(std::min(n, options_.pseudo_queries));
+    asked_ = Matrix::uninitialized(pseudo_.size(), x_.cols);
+    for (size_t i = 0; i < pseudo_.size(); ++i)
+      std::ranges::copy(x_.row(static_cast<size_t>(pseudo_[i])), asked_.row(i).begin());
+  }
   void learn_prior() {
     const size_t n = x_.rows, wanted = std::max(options_.neighbours, options_.sift_pool);
     const int folds = static_cast<int>(std::min<size_t>(static_cast<size_t>(options_.folds), n));
     const CrossFit cross = cross_fit(x_, y_, classes_, folds, head_, options_.seed, watch_);
-    std::vector<int64_t> pseudo(n);
-    std::iota(pseudo.begin(), pseudo.end(), 0);
-    RandomStream random(options_.seed, "pseudo-queries");
-    for (size_t i = 0; i + 1 < n; ++i) std::swap(pseudo[i], pseudo[i + random.below(n - i)]);
-    pseudo.resize(std::min(n, options_.pseudo_queries));
-    Matrix asked = Matrix::uninitialized(pseudo.size(), x_.cols);
-    for (size_t i = 0; i < pseudo.size(); ++i)
-      std::ranges::copy(x_.row(static_cast<size_t>(pseudo[i])), asked.row(i).begin());
     Neighbours near =
-        outside_fold(index_.search(asked, std::min(n, 2 * wanted + 20), watch_), pseudo, cross.fold, wanted);
+        outside_fold(index_.search(asked_, std::min(n, 2 * wanted + 20), watch_), pseudo_, cross.fold, wanted);
     if (near.k == 0)
       refuse(
           fmt::format("a training point has no neighbour outside its fold, so that how far to train cannot be "
                       "learned; give more than {} points",
                       n));
-    if (options_.sift_pool > 0) near = sift(x_, asked, near, sift_options(), watch_);
-    prior_ = checkpoint_prior(cross, x_, y_, pseudo, near.view(), near.k, training_, options_.floor, watch_);
+    if (options_.sift_pool > 0) near = sift(x_, asked_, near, sift_options(), watch_);
+    prior_ = checkpoint_prior(cross, x_, y_, pseudo_, near.view(), near.k, training_, options_.floor, watch_);
+  }
+  void learn_votes() {
+    constexpr size_t most = 100;
+    const Neighbours others = without_themselves(index_.search(asked_, std::min(x_.rows, most + 1), watch_), pseudo_);
+    for (const Vote vote : {Vote::majority, Vote::by_distance})
+      votes_[static_cast<size_t>(vote)] = choose_votes(y_, classes_, pseudo_, others, options_.index.metric, vote);
   }
 
   ConstMatrixView x_;
@@ -148,25 +201,24 @@ class Classifier {
   HeadFit head_;
   LinearHead global_;
   NeighbourIndex index_;
+  std::vector<int64_t> pseudo_;  // rows of x
+  Matrix asked_;                 // [pseudo-queries, d]
   CheckpointPrior prior_;
+  std::array<size_t, 2> votes_;  // k of each Vote
 };
 
-// Sums over points of how a head answers them.
-struct Tally {
-  size_t right = 0, points = 0;
-  double loss = 0;
+bool finite(std::span<const float> values) {
+  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
+}
 
-  void add(ConstMatrixView log_probabilities, std::span<const int> truth) {
-    for (size_t i = 0; i < log_probabilities.rows; ++i) {
-      const auto row = log_probabilities.row(i);
-      right += std::ranges::max_element(row) - row.begin() == truth[i];
-      loss -= row[static_cast<size_t>(truth[i])];
-      ++points;
-    }
-  }
-  double accuracy() const { return static_cast<double>(right) / static_cast<double>(points); }
-  double log_loss() const { return loss / static_cast<double>(points); }
-};
+decide::Interval interval_of(std::span<const double> values, uint64_t seed) {
+  constexpr size_t draws = 2000;
+  if (values.empty()) return {};
+  if (std::ranges::all_of(values, [](double value) { return std::isfinite(value); }))
+    return decide::bootstrap_mean(values, seed, draws);
+  const double sum = std::reduce(values.begin(), values.end());
+  return {sum, sum, sum};
+}
 
 Matrix log_probabilities(const LinearHead& head, ConstMatrixView x) {
   Matrix logits = head.logits(x);
@@ -174,34 +226,67 @@ Matrix log_probabilities(const LinearHead& head, ConstMatrixView x) {
   return logits;
 }
 
-// Local heads where they were not meant to be used.
+// Local heads where they were not meant to be used, each judged by its means over points; one that diverged is wrong,
+// infinitely so.
+struct Means {
+  std::vector<double> accuracy, log_loss;
+
+  void add(const LinearHead& head, ConstMatrixView x, std::span<const int> truth) {
+    if (truth.empty()) return;
+    const Matrix log_p = log_probabilities(head, x);
+    double right = 0, loss = 0;
+    for (size_t i = 0; i < truth.size(); ++i) {
+      const auto row = log_p.row(i);
+      const bool sound = finite(row);
+      right += sound && std::ranges::max_element(row) - row.begin() == truth[i] ? 1 : 0;
+      loss -= sound ? static_cast<double>(row[static_cast<size_t>(truth[i])]) : -INFINITY;
+    }
+    accuracy.push_back(right / static_cast<double>(truth.size()));
+    log_loss.push_back(loss / static_cast<double>(truth.size()));
+  }
+};
+
+std::vector<size_t> drawn(size_t count, size_t of, uint64_t seed) {
+  std::vector<size_t> order(of);
+  std::iota(order.begin(), order.end(), size_t{0});
+  RandomStream random(seed, "locality");
+  for (size_t i = 0; i < count; ++i) std::swap(order[i], order[i + random.below(of - i)]);
+  order.resize(count);
+  return order;
+}
+
 void measure_locality(const LinearHead& global, ConstMatrixView x, std::span<const int> y, const Neighbours& teachers,
                       ConstMatrixView queries, std::span<const int> truth, const LocalTraining& training,
-                      size_t used_elsewhere, const Watch& watch, Classification& result) {
+                      const ClassifyOptions& options, const Watch& watch, Classification& result) {
   constexpr size_t heads_at_once = 64;
-  Tally own, elsewhere;
+  const std::vector<size_t> sample =
+      drawn(std::min(options.locality_queries, queries.rows), queries.rows, options.seed);
+  std::vector<int64_t> ids;
+  for (const size_t q : sample) ids.insert(ids.end(), teachers.ids_of(q).begin(), teachers.ids_of(q).end());
+  Means own, elsewhere;
   const size_t k = teachers.k;
-  for (size_t first = 0; first < queries.rows; first += heads_at_once) {
-    watch.report("locality", first, queries.rows);
-    const size_t count = std::min(heads_at_once, queries.rows - first);
-    const NeighbourIds some{std::span(teachers.ids).subspan(first * k, count * k), k};
+  for (size_t first = 0; first < sample.size(); first += heads_at_once) {
+    watch.report("locality", first, sample.size());
+    const size_t count = std::min(heads_at_once, sample.size() - first);
+    const NeighbourIds some{std::span(ids).subspan(first * k, count * k), k};
     const std::vector<LinearHead> heads = local_heads(global, x, y, some, training, watch);
-    for (size_t q = 0; q < count; ++q) {
+    for (size_t h = 0; h < count; ++h) {
+      watch.cancel.check();
       Matrix seen = Matrix::uninitialized(k, x.cols);
       std::vector<int> labels;
-      for (const int64_t id : some.of(q)) {
+      for (const int64_t id : some.of(h)) {
         if (id < 0) continue;
         std::ranges::copy(x.row(static_cast<size_t>(id)), seen.row(labels.size()).begin());
         labels.push_back(y[static_cast<size_t>(id)]);
       }
-      own.add(log_probabilities(heads[q], seen.view().row_range(0, labels.size())), labels);
-      if (first + q < used_elsewhere) elsewhere.add(log_probabilities(heads[q], queries), truth);
+      own.add(heads[h], seen.view().row_range(0, labels.size()), labels);
+      elsewhere.add(heads[h], queries, truth);
     }
   }
-  result.own_accuracy = own.accuracy();
-  result.own_log_loss = own.log_loss();
-  result.elsewhere_accuracy = elsewhere.points ? elsewhere.accuracy() : 0;
-  result.elsewhere_log_loss = elsewhere.points ? elsewhere.log_loss() : 0;
+  result.own_accuracy = interval_of(own.accuracy, options.seed);
+  result.own_log_loss = interval_of(own.log_loss, options.seed);
+  result.elsewhere_accuracy = interval_of(elsewhere.accuracy, options.seed);
+  result.elsewhere_log_loss = interval_of(elsewhere.log_loss, options.seed);
 }
 
 }  // namespace
@@ -224,15 +309,18 @@ Classification classify(ConstMatrixView x, std::span<const int> y, size_t classe
   add("global", log_probabilities(classifier.global(), queries), 0);
   result.answers.back().seconds = seconds_since(start);
 
-  start = Clock::now();
-  const Neighbours voters = classifier.index().search(queries, options.votes, watch);
-  const double searched = seconds_since(start);
-  for (const Vote vote : {Vote::majority, Vote::by_distance}) {
+  const auto add_votes = [&](std::string name, Vote vote, size_t k) {
     start = Clock::now();
-    Matrix log_p = vote_log_probabilities(y, classes, voters, vote);
-    add(vote == Vote::majority ? "majority vote" : "distance-weighted vote", std::move(log_p),
-        searched + seconds_since(start));
-  }
+    const Neighbours voters = classifier.index().search(queries, k, watch);
+    Matrix log_p = vote_log_probabilities(y, classes, voters, options.index.metric, vote);
+    add(std::move(name), std::move(log_p), seconds_since(start));
+  };
+  result.majority_votes = classifier.votes(Vote::majority);
+  result.distance_votes = classifier.votes(Vote::by_distance);
+  add_votes("majority vote", Vote::majority, result.majority_votes);
+  add_votes("distance-weighted vote", Vote::by_distance, result.distance_votes);
+  add_votes("majority vote, local k", Vote::majority, options.neighbours);
+  add_votes("distance-weighted vote, local k", Vote::by_distance, options.neighbours);
 
   start = Clock::now();
   const Neighbours teachers = classifier.teachers(queries);
@@ -245,7 +333,7 @@ Classification classify(ConstMatrixView x, std::span<const int> y, size_t classe
   add("local", std::move(last.logits.front()), taught + seconds_since(start));
 
   start = Clock::now();
-  LocalMixture mixture = mix_checkpoints(classifier.local(queries, teachers), classifier.prior());
+  LocalMixture mixture = classifier.mixture(queries, teachers);
   add("hone", std::move(mixture.log_probabilities), taught + seconds_since(start));
   result.weights = std::move(mixture.weights);
 
@@ -267,25 +355,9 @@ Classification classify(ConstMatrixView x, std::span<const int> y, size_t classe
     log_softmax(logits);
     add("experts", std::move(logits), seconds_since(start));
   }
-  measure_locality(classifier.global(), x, y, teachers, queries, truth, to_the_end,
-                   std::min(options.locality_queries, queries.rows), watch, result);
+  measure_locality(classifier.global(), x, y, teachers, queries, truth, to_the_end, options, watch, result);
   return result;
 }
-
-namespace {
-
-bool finite(std::span<const float> values) {
-  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
-}
-
-decide::Interval interval_of(std::span<const double> values, uint64_t seed) {
-  if (std::ranges::all_of(values, [](double value) { return std::isfinite(value); }))
-    return decide::bootstrap_mean(values, seed);
-  const double sum = std::reduce(values.begin(), values.end());
-  return {sum, sum, sum};
-}
-
-}  // namespace
 
 std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::span<const int> truth, uint64_t seed) {
   if (answers.empty() || truth.empty()) refuse("there are no answers to score");
@@ -295,6 +367,10 @@ std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::
   for (const Answers& way : answers) {
     const Matrix& log_p = way.log_probabilities;
     if (log_p.rows() != queries) refuse(fmt::format("{}: {} answers to {} queries", way.name, log_p.rows(), queries));
+    if (log_p.cols() != answers[0].log_probabilities.cols())
+      refuse(fmt::format("{}: answers of {} classes, the first way's are of {}", way.name, log_p.cols(),
+                         answers[0].log_probabilities.cols()));
+    check_truth(truth, log_p.cols());
     constexpr size_t bins = 15;
     std::vector<double> right(queries), loss(queries), bin_confidence(bins), bin_right(bins);
     ClassifyScore score;
@@ -303,8 +379,6 @@ std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::
     for (size_t q = 0; q < queries; ++q) {
       const auto row = log_p.row(q);
       const auto best = std::ranges::max_element(row);
-      if (truth[q] < 0 || static_cast<size_t>(truth[q]) >= row.size())
-        refuse(fmt::format("the label of query {} is {}, not in 0 … {}", q, truth[q], row.size() - 1));
       const bool sound = finite(row);
       right[q] = sound && best - row.begin() == truth[q] ? 1 : 0;
       loss[q] = sound ? -static_cast<double>(row[static_cast<size_t>(truth[q])]) : INFINITY;
@@ -319,7 +393,7 @@ std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::
     }
     for (size_t b = 0; b < bins; ++b)
       score.calibration_error += std::fabs(bin_right[b] - bin_confidence[b]) / static_cast<double>(queries);
-    score.accuracy = interval_of(right, seed);
+    score.accuracy = decide::share_interval(static_cast<size_t>(std::ranges::count(right, 1.0)), queries);
     score.log_loss = interval_of(loss, seed);
     if (scores.empty()) {
       base_right = right;

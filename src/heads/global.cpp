@@ -190,6 +190,12 @@ LinearHead fit_head_adam(ConstMatrixView x, std::span<const int> y, size_t class
       step(head.bias.data(), bias_gradient.data(), classes, matrix);
     }
   }
+  if (!std::all_of(head.weights.data(), head.weights.data() + matrix, [](float w) { return std::isfinite(w); }))
+    throw Error(
+        ErrorCode::bad_input,
+        fmt::format("head fit: it diverged: its weights are not finite after {} epochs at learning_rate {}; give "
+                    "a smaller learning_rate or fewer epochs, or scale the features",
+                    fit.epochs, fit.learning_rate));
   return head;
 }
 

@@ -47,7 +47,11 @@ void save_head(const std::filesystem::path& path, const LinearHead& head, std::s
                 fmt::format("head: {} names for {} classes; give one each or none", labels.size(), head.classes()));
   const NamedMatrix tensors[] = {{"weight", head.weights}, {"bias", {head.bias.data(), 1, head.bias.size()}}};
   std::map<std::string, std::string> metadata;
-  if (!labels.empty()) metadata[labels_key] = nlohmann::json(std::vector(labels.begin(), labels.end())).dump();
+  try {
+    if (!labels.empty()) metadata[labels_key] = nlohmann::json(std::vector(labels.begin(), labels.end())).dump();
+  } catch (const nlohmann::json::exception&) {
+    throw Error(ErrorCode::bad_input, "head: a class's name is not UTF-8");
+  }
   write_safetensors(path, tensors, metadata);
 }
 

@@ -24,35 +24,62 @@ struct Mixing {
   double log_loss = 0;  // mean, in nats
 };
 
-// Maximises Σ_i log(floor·p_i0 + (1 − floor)·N_i / D_i), N_i = Σ_j prior_j a_ij p_ij, D_i = Σ_j prior_j a_ij,
-// a_ij = exp(−trust · excess_ij), over the prior. Expectation-maximisation, where log D_i is bounded by its tangent:
+// The pseudo-queries under one trust, with a_ij = exp(−trust · excess_ij). Probabilities of pseudo-query i are over
+// exp(shift_i), the largest of them, so that what every head holds next to impossible does not vanish.
+struct Tilted {
+  std::vector<double> tilt, joint;  // [count · checkpoints]: a_ij, a_ij p_ij
+  std::vector<double> base, shift;  // [count]: p_i0, shift_i
+};
+
+Tilted tilted(const PseudoQueries& pseudo, double trust) {
+  const size_t m = pseudo.checkpoints;
+  Tilted result;
+  for (size_t i = 0; i < pseudo.count; ++i) {
+    const double* log_p = &pseudo.log_probabilities[i * m];
+    const double* excess = &pseudo.excess[i * m];
+    double shift = log_p[0];
+    for (size_t j = 0; j < m; ++j) shift = std::max(shift, log_p[j] - trust * excess[j]);
+    for (size_t j = 0; j < m; ++j) {
+      result.tilt.push_back(std::exp(-trust * excess[j]));
+      result.joint.push_back(std::exp(log_p[j] - trust * excess[j] - shift));
+    }
+    result.base.push_back(std::exp(log_p[0] - shift));
+    result.shift.push_back(shift);
+  }
+  return result;
+}
+
+// Maximises Σ_i log(floor·p_i0 + (1 − floor)·N_i / D_i), N_i = Σ_j prior_j a_ij p_ij, D_i = Σ_j prior_j a_ij, over the
+// prior. Expectation-maximisation, where log D_i is bounded by its tangent:
 //   prior_j ← prior_j · Σ_i s_i a_ij p_ij / N_i  /  Σ_i s_i a_ij / D_i,   s_i = the share of N_i / D_i in the sum.
 // No step decreases the objective; with trust 0 it is plain EM for the weights of a mixture.
 Mixing best_prior(const PseudoQueries& pseudo, double trust, double floor) {
   constexpr int most_iterations = 1000;
   constexpr double enough = 1e-7;  // nats a query
   const size_t m = pseudo.checkpoints;
+  const Tilted under = tilted(pseudo, trust);
   Mixing mixing{std::vector<double>(m, 1 / static_cast<double>(m)), INFINITY};
-  std::vector<double> tilt(m), probability(m), gained(m), spent(m);
+  std::vector<double> gained(m), spent(m);
   for (int iteration = 0; iteration < most_iterations; ++iteration) {
     double loss = 0;
     std::ranges::fill(gained, 0);
     std::ranges::fill(spent, 0);
     for (size_t i = 0; i < pseudo.count; ++i) {
+      const double *tilt = &under.tilt[i * m], *joint = &under.joint[i * m];
       double n = 0, d = 0;
       for (size_t j = 0; j < m; ++j) {
-        tilt[j] = std::exp(-trust * pseudo.excess[i * m + j]);
-        probability[j] = std::exp(pseudo.log_probabilities[i * m + j]);
         d += mixing.prior[j] * tilt[j];
-        n += mixing.prior[j] * tilt[j] * probability[j];
+        n += mixing.prior[j] * joint[j];
       }
-      const double adapted = (1 - floor) * n / d;
-      const double total = floor * std::exp(pseudo.log_probabilities[i * m]) + adapted;
-      loss -= std::log(total) / static_cast<double>(pseudo.count);
-      if (n == 0) continue;
+      const double adapted = n > 0 && d > 0 ? (1 - floor) * n / d : 0;
+      const double total = floor * under.base[i] + adapted;
+      const double log_p =
+          total > 0 ? std::log(total) + under.shift[i] : std::log(floor) + pseudo.log_probabilities[i * m];
+      loss -= log_p / static_cast<double>(pseudo.count);
+      if (adapted == 0) continue;
       const double share = adapted / total;
       for (size_t j = 0; j < m; ++j) {
-        gained[j] += share * mixing.prior[j] * tilt[j] * probability[j] / n;
+        gained[j] += share * mixing.prior[j] * joint[j] / n;
         spent[j] += share * tilt[j] / d;
       }
     }
@@ -137,6 +164,8 @@ CheckpointPrior checkpoint_prior(const CrossFit& cross, ConstMatrixView x, std::
     const LocalAnswers answers = local_answers(cross.heads[f], x, y, {ids, k}, queries, training, true, watch);
     for (size_t q = 0; q < rows.size(); ++q) {
       const auto label = static_cast<size_t>(y[rows[q]]);
+      if (!finite(answers.logits[0].row(q)))
+        refuse(fmt::format("checkpoint prior: the base's logits of pseudo-query {} are not finite", rows[q]));
       for (size_t j = 0; j < m; ++j) all.log_probabilities.push_back(log_probability(answers.logits[j].row(q), label));
       all.excess.resize(all.log_probabilities.size());
       write_excess(answers.left_out.row(q), all.excess.data() + all.excess.size() - m);
@@ -170,7 +199,7 @@ LocalMixture mix_checkpoints(const LocalAnswers& answers, const CheckpointPrior&
   if (prior.trust > 0 && (answers.left_out.rows() != queries || answers.left_out.cols() != m))
     refuse("mixture: the prior trusts what left-out neighbours say; ask local_answers for left_out");
   LocalMixture mixture{Matrix(queries, classes), Matrix(queries, m), prior.bound_bits()};
-  std::vector<double> weight(m), excess(m), sum(classes);
+  std::vector<double> weight(m), excess(m), sum(classes), base(classes);
   for (size_t q = 0; q < queries; ++q) {
     if (!finite(answers.logits[0].row(q)))
       refuse(fmt::format("mixture: the base's logits of query {} are not finite", q));
@@ -190,9 +219,13 @@ LocalMixture mix_checkpoints(const LocalAnswers& answers, const CheckpointPrior&
       double normaliser = 0;
       for (const float value : logits) normaliser += std::exp(value - top);
       for (size_t c = 0; c < classes; ++c) sum[c] += weight[j] * std::exp(logits[c] - top) / normaliser;
+      for (size_t c = 0; j == 0 && c < classes; ++c)
+        base[c] = std::log(weight[0]) + logits[c] - top - std::log(normaliser);
       mixture.weights.row(q)[j] = static_cast<float>(weight[j]);
     }
-    for (size_t c = 0; c < classes; ++c) mixture.log_probabilities.row(q)[c] = static_cast<float>(std::log(sum[c]));
+    // Where every probability has vanished the base's share, whose logarithm has not, keeps the bound.
+    for (size_t c = 0; c < classes; ++c)
+      mixture.log_probabilities.row(q)[c] = static_cast<float>(std::max(std::log(sum[c]), base[c]));
   }
   return mixture;
 }

@@ -90,7 +90,8 @@ LocalTrainer::LocalTrainer(const LinearHead& start, ConstMatrixView x, std::span
       mean_(1, training.solver == LocalSolver::lbfgs ? tile_list_size(1, features_) : 0),
       asked_start_(1, training.solver == LocalSolver::lbfgs ? asked_logits_.size() : 0),
       lbfgs_(training.solver == LocalSolver::lbfgs ? start_.size() : 0),
-      basis_(training.solver == LocalSolver::lbfgs ? k : 0, std::max<size_t>(left_out ? (k + 1) / 2 : 0, 1)) {
+      basis_(training.solver == LocalSolver::lbfgs ? std::min(k, features_) : 0,
+             std::max<size_t>(left_out ? (k + 1) / 2 : 0, 1)) {
   const size_t width = tile_width();
   for (size_t c = 0; c < classes_; ++c)
     for (size_t f = 0; f < features_; ++f)

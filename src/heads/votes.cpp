@@ -5,10 +5,15 @@
 
 namespace hone {
 
-Matrix vote_log_probabilities(std::span<const int> y, size_t classes, const Neighbours& neighbours, Vote vote) {
+Matrix vote_log_probabilities(std::span<const int> y, size_t classes, const Neighbours& neighbours, Metric metric,
+                              Vote vote) {
   Matrix result(neighbours.queries(), classes);
   constexpr double least_distance = 1e-6, tie_break = 5e-5;
   const double k = static_cast<double>(neighbours.k), prior = 1 / static_cast<double>(classes);
+  const auto weight_of = [&](double distance) {
+    if (vote == Vote::majority) return 1.0;
+    return 1 / std::max(metric == Metric::l2 ? std::sqrt(distance) : distance, least_distance);
+  };
   std::vector<double> votes(classes);
   for (size_t q = 0; q < result.rows(); ++q) {
     const auto ids = neighbours.ids_of(q);
@@ -18,7 +23,7 @@ Matrix vote_log_probabilities(std::span<const int> y, size_t classes, const Neig
     for (size_t i = 0; i < ids.size(); ++i) {
       if (ids[i] < 0) continue;
       const double nearer = 1 + tie_break * std::ldexp(1, -static_cast<int>(std::min<size_t>(i, 60)));
-      const double weight = nearer * (vote == Vote::majority ? 1 : 1 / std::max<double>(distances[i], least_distance));
+      const double weight = nearer * weight_of(distances[i]);
       votes[static_cast<size_t>(y[static_cast<size_t>(ids[i])])] += weight;
       sum += weight;
     }
@@ -27,6 +32,22 @@ Matrix vote_log_probabilities(std::span<const int> y, size_t classes, const Neig
           static_cast<float>(std::log((sum > 0 ? k * votes[c] / sum : k * prior) + prior) - std::log(k + 1));
   }
   return result;
+}
+
+size_t choose_votes(std::span<const int> y, size_t classes, std::span<const int64_t> asked,
+                    const Neighbours& neighbours, Metric metric, Vote vote) {
+  size_t best = 1, most = 0;
+  for (const size_t k : {1, 5, 10, 20, 50, 100}) {
+    if (k > neighbours.k) break;
+    const Matrix log_p = vote_log_probabilities(y, classes, neighbours.nearest(k), metric, vote);
+    size_t right = 0;
+    for (size_t q = 0; q < asked.size(); ++q)
+      right += std::ranges::max_element(log_p.row(q)) - log_p.row(q).begin() == y[static_cast<size_t>(asked[q])];
+    if (right <= most) continue;
+    most = right;
+    best = k;
+  }
+  return best;
 }
 
 }  // namespace hone

@@ -1,6 +1,7 @@
 // Non-parametric answers: what a query's neighbours are.
 #pragma once
 
+#include <cstdint>
 #include <span>
 
 #include "hone/base.h"
@@ -9,12 +10,18 @@
 namespace hone {
 
 enum class Vote {
-  majority,     // every neighbour counts 1
-  by_distance,  // 1/distance as the index measures it: 1/‖q − x‖² for l2, 1/(1 − cos) for cosine
+  majority,  // every neighbour counts 1
+  by_distance,  // 1/distance: 1/‖q − x‖ for l2, whose index returns squares, 1/(1 − cos) for cosine; none below 1e-6
 };
 
-// [Q, C]: log of (k · share of the votes + 1/C) / (k + 1), so that a label without a vote is not impossible.
-// Of labels with as many votes the nearest neighbour's leads, by at most 1e-4 of a vote.
-Matrix vote_log_probabilities(std::span<const int> y, size_t classes, const Neighbours& neighbours, Vote vote);
+// [Q, C]: log of (k · share of the votes + 1/C) / (k + 1), so that a label without a vote is not impossible. `metric`
+// is that of the index. Of labels with as many votes the nearest neighbour's leads, by at most 1e-4 of a vote.
+Matrix vote_log_probabilities(std::span<const int> y, size_t classes, const Neighbours& neighbours, Metric metric,
+                              Vote vote);
+
+// Of 1, 5, 10, 20, 50 and 100, as far as there are so many neighbours, the number of votes that is right most often
+// about the points `asked`, whose neighbours are others than themselves; the least of equals.
+size_t choose_votes(std::span<const int> y, size_t classes, std::span<const int64_t> asked,
+                    const Neighbours& neighbours, Metric metric, Vote vote);
 
 }  // namespace hone

@@ -42,16 +42,6 @@ double standard_error(std::span<const double> values) {
   return std::sqrt(squares / (n - 1) / n);
 }
 
-decide::Interval share_interval(size_t count, size_t total) {
-  if (total == 0 || count > total)
-    throw Error(ErrorCode::bad_input, fmt::format("share_interval: {} of {} is not a share", count, total));
-  constexpr double z = 1.959963984540054;
-  const double n = static_cast<double>(total), p = static_cast<double>(count) / n;
-  const double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
-  const double half = z / (1 + z * z / n) * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-  return {p, count == 0 ? 0 : middle - half, count == total ? 1 : middle + half};
-}
-
 double sign_flip_p(std::span<const double> differences, uint64_t seed, size_t draws) {
   check("sign_flip_p", differences);
   std::vector<double> d;

@@ -20,8 +20,7 @@ struct Method {
 // Sample standard deviation over sqrt(n); 0 for one value. Throws Error{bad_input} if values is empty.
 double standard_error(std::span<const double> values);
 
-// count/total and its 95 % Wilson score interval. Throws Error{bad_input} unless count ≤ total, total > 0.
-decide::Interval share_interval(size_t count, size_t total);
+using decide::share_interval;
 
 // Two-sided paired permutation test of mean 0: under the hypothesis each difference's sign is a fair coin. Exact over
 // all 2^m sign flips of the m differences that are not 0 where that is at most 2^16, otherwise from `draws` flips of
