@@ -1,35 +1,30 @@
+// Sparse products, autoencoders and their trainer: formulas, torch, finite differences, runs that go on.
 #include "hone/sae.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <functional>
 #include <numeric>
 #include <set>
 
 #include "base/files.h"
 #include "base/random.h"
-#include "data/npy.h"
 #include "hone/data.h"
-#include "interpret/matrices.h"
 #include "interpret/shuffle.h"
 #include "interpret/sparse.h"
 #include "tests/expect_error.h"
 #include "tests/golden.h"
+#include "tests/small_sae.h"
 #include "tests/temporary_folder.h"
 
 namespace hone {
 namespace {
 
+using test::normals;
+using test::small_sae;
 using test::TemporaryFolder;
-
-Matrix normals(size_t rows, size_t cols, const std::string& stream) {
-  Matrix values(rows, cols);
-  RandomStream(7, stream).normals({values.data(), values.size()}, 1);
-  return values;
-}
 
 // Small, with everything that matters switched on.
 SaeTraining small_training() {
@@ -42,14 +37,6 @@ SaeTraining small_training() {
           .dead_below = 0.02,
           .auxiliary_active = 3,
           .seed = 3};
-}
-
-Sae small_sae(SaeConfig config = {.inputs = 9, .features = 40, .active = 3}) {
-  Sae sae = Sae::create(config, 1);
-  RandomStream random(2, "biases");
-  random.normals(sae.encoder_bias, 0.1F);
-  random.normals(sae.decoder_bias, 0.1F);
-  return sae;
 }
 
 bool same_parameters(const Sae& a, const Sae& b) {
@@ -197,11 +184,6 @@ TEST(SaeTrainer, EqualsTorchForAHundredSteps) {
     EXPECT_LT(test::largest_difference(end.decoder_bias, golden.list<float>(run + "decoder_bias")), 1e-4);
   }
 }
-
-struct Derivatives {
-  SaeConfig config;
-  SaeTraining training;
-};
 
 // (L(p + h) − L(p − h)) / 2h of every parameter for which `wanted` holds; the kept features do not change within ±h.
 void compare_with_finite_differences(const Sae& sae, const SaeTraining& training, const Matrix& x,
@@ -405,115 +387,6 @@ TEST(Activations, EveryRowComesOnceAnEpochInAnotherOrder) {
   EXPECT_NE(epochs[0], epochs[1]);
   EXPECT_EQ(again.at(2 * 37 + 4), epochs[2][4]);
   EXPECT_EQ(again.at(4), epochs[0][4]);
-}
-
-TEST(Activations, FilesThatCannotBeUsed) {
-  const TemporaryFolder folder;
-  write_file_atomically(folder.path() / "empty.npy", "");
-  HONE_EXPECT_ERROR(open_activations(folder.path() / "empty.npy", 0), ErrorCode::corrupt, "empty.npy");
-  write_npy(folder.path() / "none.npy", Matrix(0, 4));
-  HONE_EXPECT_ERROR(open_activations(folder.path() / "none.npy", 0), ErrorCode::bad_input, "none.npy");
-  const size_t endless[] = {size_t{1} << 60, 0};  // rows of nothing take no bytes
-  write_file_atomically(folder.path() / "endless.npy", npy_header("<f4", endless));
-  HONE_EXPECT_ERROR(open_activations(folder.path() / "endless.npy", 0), ErrorCode::bad_input, "endless.npy");
-  HONE_EXPECT_ERROR(open_activations(folder.path() / "absent.npy", 0), ErrorCode::not_found, "absent.npy");
-  Matrix x = normals(10, 4, "x");
-  x.row(6)[1] = INFINITY;
-  write_npy(folder.path() / "infinite.npy", x);
-  const auto batches = open_activations(folder.path() / "infinite.npy", 0);
-  Matrix to(10, 4);
-  HONE_EXPECT_ERROR(batches->read(0, to, {}), ErrorCode::bad_input, "row 6");
-}
-
-TEST(SaeFiles, ComeBackAsTheSameFunction) {
-  const TemporaryFolder folder;
-  for (const bool unit_inputs : {false, true}) {
-    const Sae sae = small_sae({.inputs = 9, .features = 40, .active = 3, .unit_inputs = unit_inputs, .pre_bias = true});
-    sae.save(folder.path());
-    const Sae again = Sae::open(folder.path());
-    EXPECT_EQ(again.config.active, 3U);
-    EXPECT_EQ(again.config.unit_inputs, unit_inputs);
-    EXPECT_TRUE(again.config.unit_rows);
-    EXPECT_TRUE(again.config.pre_bias);
-    EXPECT_FALSE(again.config.relu);
-    const Matrix x = normals(20, 9, "x");
-    EXPECT_LT(test::largest_difference(again.reconstruct(x), sae.reconstruct(x)), 1e-5);
-  }
-}
-
-void write_public(const std::filesystem::path& folder, const std::string& settings, const Sae& sae) {
-  const Matrix encoder = transposed(sae.encoder);
-  const auto& in = sae.encoder_bias;
-  const auto& out = sae.decoder_bias;
-  const std::vector<NamedMatrix> tensors = {{"W_enc", encoder},
-                                            {"b_enc", {in.data(), 1, in.size()}, {in.size()}},
-                                            {"W_dec", sae.decoder},
-                                            {"b_dec", {out.data(), 1, out.size()}, {out.size()}}};
-  write_safetensors(folder / "sae_weights.safetensors", tensors);
-  write_file_atomically(folder / "cfg.json", settings);
-}
-
-TEST(SaeFiles, OfPublicLibrariesAreRead) {
-  const TemporaryFolder folder;
-  Sae sae =
-      small_sae({.inputs = 9, .features = 40, .active = 5, .unit_inputs = false, .unit_rows = false, .relu = true});
-  for (float& value : sae.decoder.row(3)) value *= 2;
-  const Matrix x = normals(20, 9, "x");
-  write_public(folder.path(), R"({"architecture": "topk", "d_in": 9, "d_sae": 40, "activation_fn_kwargs": {"k": 5},
-                                  "apply_b_dec_to_input": false, "normalize_activations": "none"})",
-               sae);
-  EXPECT_LT(test::largest_difference(Sae::open(folder.path()).reconstruct(x), sae.reconstruct(x)), 1e-6);
-
-  // Ranked by what a feature contributes: feature 3 counts twice before the selection.
-  write_public(folder.path(), R"({"architecture": "topk", "d_in": 9, "d_sae": 40, "k": 5, "apply_b_dec_to_input": false,
-                                  "rescale_acts_by_decoder_norm": true})",
-               sae);
-  Sae ranked = sae.copy();
-  for (float& value : ranked.encoder.row(3)) value *= 2;
-  for (float& value : ranked.decoder.row(3)) value /= 2;
-  ranked.encoder_bias[3] *= 2;
-  EXPECT_LT(test::largest_difference(Sae::open(folder.path()).reconstruct(x), ranked.reconstruct(x)), 1e-5);
-
-  write_public(folder.path(), R"({"architecture": "standard", "d_in": 9, "d_sae": 40})", sae);
-  sae.config.active = 40;
-  sae.config.pre_bias = true;
-  EXPECT_LT(test::largest_difference(Sae::open(folder.path()).reconstruct(x), sae.reconstruct(x)), 1e-6);
-
-  const auto refuse = [&](const std::string& settings, ErrorCode code, const std::string& text) {
-    write_public(folder.path(), settings, sae);
-    HONE_EXPECT_ERROR(Sae::open(folder.path()), code, text);
-  };
-  refuse("[]", ErrorCode::corrupt, "not a JSON object");
-  refuse(R"({"d_sae": 40})", ErrorCode::corrupt, "d_in");
-  refuse(R"({"architecture": "gated", "d_in": 9, "d_sae": 40})", ErrorCode::unsupported, "gated");
-  refuse(R"({"architecture": "topk", "d_in": 9, "d_sae": 40, "k": 41})", ErrorCode::corrupt, "k: 41");
-  refuse(R"({"architecture": "topk", "d_in": 9, "d_sae": 41, "k": 4})", ErrorCode::corrupt, "W_enc");
-  refuse(R"({"d_in": 9, "d_sae": 40, "normalize_activations": "layer_norm"})", ErrorCode::unsupported, "layer_norm");
-}
-
-// Features ±e_j with all active ones positive reconstruct anything.
-TEST(SaeEvaluation, OfAPerfectAutoencoder) {
-  const TemporaryFolder folder;
-  Sae sae = Sae::create({.inputs = 4, .features = 9, .active = 9, .relu = true}, 0);
-  sae.encoder = Matrix(9, 4);
-  for (size_t j = 0; j < 4; ++j) {
-    sae.encoder.row(j)[j] = 1;
-    sae.encoder.row(4 + j)[j] = -1;
-  }
-  sae.encoder.row(8)[0] = 1;
-  sae.encoder_bias[8] = -2;  // never fires
-  sae.decoder = sae.encoder.copy();
-  write_npy(folder.path() / "x.npy", normals(5000, 4, "x"));
-  const auto source = open_activations(folder.path() / "x.npy", 0);
-  const SaeEvaluation perfect = evaluate(sae, *source, 0, 1e-4, {});
-  EXPECT_EQ(perfect.rows, 5000U);
-  EXPECT_NEAR(perfect.explained_variance, 1, 1e-6);
-  EXPECT_NEAR(perfect.l0, 4, 1e-9);
-  EXPECT_NEAR(perfect.dead_share, 1.0 / 9, 1e-9);
-  // Without the first coordinate a quarter of isotropic variance is missing.
-  sae.decoder.row(0)[0] = 0;
-  sae.decoder.row(4)[0] = 0;
-  EXPECT_NEAR(evaluate(sae, *source, 4096, 1e-4, {}).explained_variance, 0.75, 0.02);
 }
 
 }  // namespace

@@ -28,7 +28,10 @@ class NpyActivations : public ActivationBatches {
 
   size_t rows() const override { return file_.rows(); }
   size_t width() const override { return file_.cols(); }
-  std::string identity() const override { return content_hash(MappedFile(path_).bytes()); }
+  std::string identity() const override {
+    if (identity_.empty()) identity_ = content_hash(MappedFile(path_).bytes());
+    return identity_;
+  }
 
   void read(uint64_t number, MatrixView to, const CancelToken& cancel) override {
     cancel.check();
@@ -59,6 +62,7 @@ class NpyActivations : public ActivationBatches {
   std::filesystem::path path_;
   NpyRows file_;
   ShuffledOrder order_;
+  mutable std::string identity_;  // read from the whole file once, when it is first asked for
 };
 
 }  // namespace

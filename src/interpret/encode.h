@@ -1,6 +1,8 @@
 // The encoder's forward pass, for reading and for training.
 #pragma once
 
+#include <functional>
+
 #include "hone/sae.h"
 #include "interpret/sparse.h"
 
@@ -16,6 +18,11 @@ struct Encoding {
 
 // x [n, d] as the encoder sees it, with the pre-bias taken off already. Pre-activations are held for a few rows only.
 void encode_rows(const Sae& sae, ConstMatrixView x, const Encoding& encoding, SparseCodes& codes);
+
+// sae.encode(x) of many rows, block by block: use(number of the first row, its codes). An autoencoder that keeps all of
+// its features has codes as long as they are many; those of a block stay below 64 MB, unless one row has more.
+void encode_in_blocks(const Sae& sae, ConstMatrixView x,
+                      const std::function<void(size_t first, const SparseCodes& codes)>& use);
 
 // x − b_dec, row by row.
 Matrix without_bias(ConstMatrixView x, std::span<const float> bias);

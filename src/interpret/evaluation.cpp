@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "hone/sae.h"
+#include "interpret/encode.h"
 
 namespace hone {
 namespace {
@@ -24,18 +24,19 @@ SaeEvaluation evaluate(const Sae& sae, ActivationBatches& source, size_t rows, d
     Matrix raw = Matrix::uninitialized(std::min(rows_at_once, total - first), source.width());
     source.read_in_order(first, raw, watch.cancel);
     const Matrix x = sae.inputs(raw);
-    const SparseCodes codes = sae.encode(x);
-    const Matrix again = sae.decode(codes, directions);
-    for (size_t i = 0; i < x.rows(); ++i) {
-      for (const uint32_t feature : codes.row_features(i)) ++result.firings[feature];
-      kept += codes.counts[i];
-      for (size_t j = 0; j < x.cols(); ++j) {
-        const double value = x.row(i)[j], difference = value - again.row(i)[j];
-        sum[j] += value;
-        square += value * value;
-        error += difference * difference;
+    encode_in_blocks(sae, x, [&](size_t start, const SparseCodes& codes) {
+      const Matrix again = sae.decode(codes, directions);
+      for (size_t i = 0; i < codes.rows(); ++i) {
+        for (const uint32_t feature : codes.row_features(i)) ++result.firings[feature];
+        kept += codes.counts[i];
+        for (size_t j = 0; j < x.cols(); ++j) {
+          const double value = x.row(start + i)[j], difference = value - again.row(i)[j];
+          sum[j] += value;
+          square += value * value;
+          error += difference * difference;
+        }
       }
-    }
+    });
   }
   const auto n = static_cast<double>(total);
   double variance = square;  // Σ‖x − x̄‖² = Σ‖x‖² − n ‖x̄‖²

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "hone/sae.h"
+#include "interpret/encode.h"
 #include "model/utf8.h"
 
 namespace hone {
@@ -21,7 +21,17 @@ bool before(const Example& a, const Example& b) { return a.value != b.value ? a.
 
 struct Usage {
   std::vector<uint64_t> firings;               // [S]
-  std::vector<std::vector<Example>> examples;  // [S], the largest
+  std::vector<std::vector<Example>> examples;  // [S], the largest; while they are added, heaps with the smallest on top
+
+  void add(uint32_t feature, const Example& example, size_t kept) {
+    ++firings[feature];
+    std::vector<Example>& best = examples[feature];
+    best.push_back(example);
+    std::ranges::push_heap(best, before);
+    if (best.size() <= kept) return;
+    std::ranges::pop_heap(best, before);
+    best.pop_back();
+  }
 };
 
 Usage read_usage(const Sae& sae, ActivationBatches& source, size_t examples, const Watch& watch) {
@@ -30,18 +40,11 @@ Usage read_usage(const Sae& sae, ActivationBatches& source, size_t examples, con
     watch.report("reading features", first, source.rows());
     Matrix raw = Matrix::uninitialized(std::min(rows_at_once, source.rows() - first), source.width());
     source.read_in_order(first, raw, watch.cancel);
-    const SparseCodes codes = sae.encode(sae.inputs(raw));
-    for (size_t i = 0; i < codes.rows(); ++i)
-      for (size_t j = 0; j < codes.counts[i]; ++j) {
-        const uint32_t feature = codes.row_features(i)[j];
-        ++usage.firings[feature];
-        std::vector<Example>& best = usage.examples[feature];  // a heap whose top is the smallest
-        best.push_back({codes.row_values(i)[j], first + i});
-        std::ranges::push_heap(best, before);
-        if (best.size() <= examples) continue;
-        std::ranges::pop_heap(best, before);
-        best.pop_back();
-      }
+    encode_in_blocks(sae, sae.inputs(raw), [&](size_t start, const SparseCodes& codes) {
+      for (size_t i = 0; i < codes.rows(); ++i)
+        for (size_t j = 0; j < codes.counts[i]; ++j)
+          usage.add(codes.row_features(i)[j], {codes.row_values(i)[j], first + start + i}, examples);
+    });
   }
   for (std::vector<Example>& best : usage.examples) std::ranges::sort(best, before);
   return usage;

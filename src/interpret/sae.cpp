@@ -12,6 +12,7 @@
 namespace hone {
 namespace {
 
+constexpr size_t bytes_of_codes = 64'000'000;
 constexpr size_t rows_a_block = 480;  // a multiple of what the products take at once
 
 double square_norm(std::span<const float> x) {
@@ -134,6 +135,14 @@ void encode_rows(const Sae& sae, ConstMatrixView x, const Encoding& encoding, Sp
   }
 }
 
+void encode_in_blocks(const Sae& sae, ConstMatrixView x,
+                      const std::function<void(size_t first, const SparseCodes& codes)>& use) {
+  const size_t bytes_a_row = std::max<size_t>(sae.config.active, 1) * (sizeof(uint32_t) + sizeof(float));
+  const size_t most = std::max<size_t>(bytes_of_codes / bytes_a_row, 1);
+  for (size_t first = 0; first < x.rows; first += most)
+    use(first, sae.encode(x.row_range(first, std::min(most, x.rows - first))));
+}
+
 void check_shapes(const Sae& sae) {
   const auto& [config, encoder, encoder_bias, decoder, decoder_bias] = sae;
   check_config(config);
@@ -170,7 +179,12 @@ Matrix Sae::decode(const SparseCodes& codes, ConstMatrixView directions) const {
 }
 
 Matrix Sae::reconstruct(ConstMatrixView x) const {
-  Matrix result = decode(encode(inputs(x)), directions());
+  const Matrix seen = inputs(x), rows = directions();
+  Matrix result = Matrix::uninitialized(x.rows, config.inputs);
+  encode_in_blocks(*this, seen, [&](size_t first, const SparseCodes& codes) {
+    const Matrix decoded = decode(codes, rows);
+    std::copy_n(decoded.data(), decoded.size(), result.row(first).data());
+  });
   if (config.unit_inputs)
     for (size_t i = 0; i < x.rows; ++i) scale(result.row(i), std::sqrt(square_norm(x.row(i))));
   return result;

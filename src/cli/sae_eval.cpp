@@ -1,0 +1,65 @@
+// hone sae eval: how well an autoencoder describes activations, and what a language model loses by it.
+#include <fmt/format.h>
+
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "cli/sae.h"
+#include "cli/sae_source.h"
+
+namespace hone::cli {
+namespace {
+
+struct EvalArguments {
+  ActivationSource source;
+  std::filesystem::path sae;
+  size_t rows = 0;
+  double dead_below = 1e-4;
+  bool json = false;
+};
+
+void evaluate_command(EvalArguments& arguments) {
+  const Sae sae = Sae::open(arguments.sae);
+  SaeEvaluation evaluation;
+  SpliceEvaluation spliced;
+  {
+    const Watch watch = terminal_watch(arguments.json);
+    arguments.source.open(0, watch);
+    evaluation = evaluate(sae, *arguments.source.batches, arguments.rows, arguments.dead_below, watch);
+    if (arguments.source.language_model)
+      spliced = evaluate_spliced(sae, *arguments.source.language_model, arguments.source.layer,
+                                 arguments.source.windows, watch);
+  }
+  if (arguments.json) {
+    nlohmann::json object = {{"config", as_json(sae.config)}, {"evaluation", as_json(evaluation)}};
+    if (spliced.tokens > 0)
+      object["downstream"] = {{"tokens", spliced.tokens},
+                              {"loss", spliced.loss},
+                              {"spliced", spliced.spliced},
+                              {"ablated", spliced.ablated},
+                              {"recovered", spliced.recovered}};
+    return print_json(object);
+  }
+  print_text(evaluation);
+  if (spliced.tokens > 0)
+    fmt::print(
+        "{} tokens, nats a token: {:.4f} by the model, {:.4f} with the autoencoder at layer {}, {:.4f} with "
+        "zeros; {:.1f} % recovered\n",
+        spliced.tokens, spliced.loss, spliced.spliced, arguments.source.layer, spliced.ablated,
+        100 * spliced.recovered);
+}
+
+}  // namespace
+
+void add_sae_eval(CLI::App& parent) {
+  const auto arguments = std::make_shared<EvalArguments>();
+  CLI::App* command = parent.add_subcommand("eval", "How well one describes activations");
+  command->add_option("SAE", arguments->sae, "Its folder: cfg.json and sae_weights.safetensors")->required();
+  arguments->source.add_to(*command);
+  command->add_option("--rows", arguments->rows, "Rows that are read (default: all)");
+  command->add_option("--dead-below", arguments->dead_below, "Share of rows below which a feature is dead")
+      ->capture_default_str();
+  command->add_flag("--json", arguments->json, "Print one JSON object");
+  command->callback([arguments] { evaluate_command(*arguments); });
+}
+
+}  // namespace hone::cli

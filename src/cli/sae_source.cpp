@@ -1,0 +1,48 @@
+#include "cli/sae_source.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "base/files.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+
+namespace hone::cli {
+
+void ActivationSource::add_to(CLI::App& command) {
+  CLI::Option* file = command.add_option("DATA", data, "Activations [rows, width], a .npy file");
+  CLI::Option* gguf = command.add_option("--model", model, "Instead: a GGUF file whose residual stream is read");
+  command.add_option("--layer", layer, "With --model: after so many layers")->needs(gguf);
+  command.add_option("--store", store, "With --model: the texts of a store made by `hone index`")->needs(gguf);
+  CLI::Option* files = command.add_option("--text", texts, "With --model: text files")->needs(gguf);
+  command.add_option("--window", window, "With --text: tokens that are read at once; a store has its chunks")
+      ->needs(files)
+      ->capture_default_str();
+  command.add_option("--threads", threads, "Threads (default: all cores)")->check(CLI::PositiveNumber);
+  file->excludes(gguf);
+}
+
+void ActivationSource::open(uint64_t seed, const Watch& watch) {
+  if (threads > 0) set_threads(threads);
+  if (model.empty()) {
+    if (data.empty()) throw Error(ErrorCode::bad_input, "give a .npy file of activations, or --model and --layer");
+    batches = open_activations(data, seed);
+    return;
+  }
+  if (store.empty() && texts.empty()) throw Error(ErrorCode::bad_input, "--model reads texts; give --store or --text");
+  language_model = read_model([&] { return Model::open(model); });
+  if (!store.empty()) {
+    const Store opened = Store::open(store, {language_model->name(), language_model->base_hash()});
+    const std::vector<int64_t> ids = opened.chunk_ids();
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (i % 256 == 0) watch.report("texts", i, ids.size());
+      windows.push_back(opened.chunk(ids[i]).tokens);
+    }
+  }
+  std::vector<std::string> contents;
+  for (const std::filesystem::path& path : texts) contents.push_back(read_file(path));
+  std::ranges::move(token_windows(*language_model, contents, window), std::back_inserter(windows));
+  batches = stream_activations(language_model, layer, windows, seed);
+}
+
+}  // namespace hone::cli

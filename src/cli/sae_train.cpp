@@ -1,0 +1,152 @@
+// hone sae train: training that goes on where it was interrupted.
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "cli/sae.h"
+#include "cli/sae_source.h"
+
+namespace hone::cli {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+struct TrainArguments {
+  ActivationSource source;
+  std::filesystem::path output;
+  SaeConfig config;
+  SaeTraining training;
+  uint64_t every = 1000;
+  bool raw_inputs = false;
+  bool json = false;
+};
+
+SaeTrainer start_or_go_on(const TrainArguments& arguments, const std::filesystem::path& checkpoint) {
+  if (!std::filesystem::exists(checkpoint))
+    return {Sae::create(arguments.config, arguments.training.seed), arguments.training};
+  SaeTrainer trainer = SaeTrainer::load(checkpoint, arguments.source.batches->identity());
+  if (trainer.steps_done() > arguments.training.steps)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("'{}' has done {} steps; give --steps of at least so many, or another --output",
+                            checkpoint.string(), trainer.steps_done()));
+  trainer.set_steps(arguments.training.steps);
+  if (trainer.sae().config != arguments.config || trainer.training() != arguments.training)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("'{}' is of a run with other options; repeat those (only --steps may differ) or give "
+                            "another --output",
+                            checkpoint.string()));
+  return trainer;
+}
+
+void train(TrainArguments& arguments) {
+  double seconds = 0;
+  const std::filesystem::path checkpoint = arguments.output / "checkpoint.safetensors";
+  std::vector<SaeStep> shown;
+  uint64_t resumed = 0;
+  SaeEvaluation evaluation;
+  SaeConfig config;
+  {
+    const Watch watch = terminal_watch(arguments.json);
+    arguments.source.open(arguments.training.seed, watch);
+    ActivationBatches& batches = *arguments.source.batches;
+    std::error_code failure;
+    std::filesystem::create_directories(arguments.output, failure);
+    if (failure)
+      throw Error(ErrorCode::io,
+                  fmt::format("cannot make the folder '{}': {}", arguments.output.string(), failure.message()));
+    arguments.config.inputs = batches.width();
+    if (arguments.config.features == 0) arguments.config.features = 8 * batches.width();
+    arguments.config.unit_inputs = !arguments.raw_inputs;
+    SaeTrainer trainer = start_or_go_on(arguments, checkpoint);
+    resumed = trainer.steps_done();
+    const auto seen = [&](const SaeStep& step) {
+      if (step.step % 100 == 0 || step.step == 1) shown.push_back(step);
+    };
+    const auto start = std::chrono::steady_clock::now();
+    trainer.run(batches, checkpoint, arguments.every, seen, watch);
+    seconds = seconds_since(start);
+    trainer.sae().save(arguments.output);
+    evaluation = evaluate(trainer.sae(), batches, 100000, arguments.training.dead_below, watch);
+    config = trainer.sae().config;
+  }
+  const uint64_t steps = arguments.training.steps - resumed;
+  const double rows_per_second =
+      seconds > 0 ? static_cast<double>(steps) * static_cast<double>(arguments.training.batch) / seconds : 0;
+  if (arguments.json) {
+    nlohmann::json curve = nlohmann::json::array();
+    for (const SaeStep& step : shown)
+      curve.push_back({{"step", step.step},
+                       {"loss", step.loss},
+                       {"revival_loss", step.revival_loss},
+                       {"gradient_norm", step.gradient_norm},
+                       {"active", step.active},
+                       {"dead", step.dead}});
+    print_json({{"output", arguments.output.string()},
+                {"config", as_json(config)},
+                {"steps", arguments.training.steps},
+                {"resumed", resumed},
+                {"curve", curve},
+                {"evaluation", as_json(evaluation)},
+                {"rows_per_second", rows_per_second},
+                {"seconds", seconds}});
+    return;
+  }
+  if (resumed > 0) fmt::print("went on after step {}\n", resumed);
+  fmt::print("{} steps in {}, {:.0f} rows a second; {} to {} features, {} active\n", steps, duration_text(seconds),
+             rows_per_second, config.inputs, config.features, config.active);
+  print_text(evaluation);
+  fmt::print("the autoencoder is in {}\n", arguments.output.string());
+}
+
+}  // namespace
+
+void add_sae_train(CLI::App& parent) {
+  const auto arguments = std::make_shared<TrainArguments>();
+  SaeConfig& config = arguments->config;
+  SaeTraining& training = arguments->training;
+  CLI::App* command =
+      parent.add_subcommand("train", "Train one; the same command goes on with a run that was interrupted");
+  arguments->source.add_to(*command);
+  command->add_option("-o,--output", arguments->output, "Folder of the autoencoder and its checkpoint")->required();
+  command->add_option("--features", config.features, "Features (default: 8 times the width)");
+  command->add_option("-k,--active", config.active, "Features that a row keeps")->capture_default_str();
+  command->add_flag("--pre-bias", config.pre_bias, "Subtract the decoder's bias before encoding");
+  command->add_flag("--relu", config.relu, "Kept values below 0 count as 0");
+  command->add_flag("--raw-inputs", arguments->raw_inputs, "Do not divide rows by their L2 norm");
+  command->add_option("--steps", training.steps, "Steps")->capture_default_str();
+  command->add_option("--batch", training.batch, "Rows a step")->capture_default_str();
+  command->add_option("--initial-active", training.initial_active, "k at the first step")->capture_default_str();
+  command->add_option("--annealing", training.annealing_steps, "Steps until k is what --active says")
+      ->capture_default_str();
+  command->add_option("--learning-rate", training.learning_rate, "Adam's")->capture_default_str();
+  command->add_option("--warmup", training.warmup_steps, "Steps until the learning rate is reached")
+      ->capture_default_str();
+  command->add_option("--dropout", training.dropout, "Share of pre-activations")->capture_default_str();
+  command->add_option("--clip", training.clip, "Largest norm of a gradient; 0: none")->capture_default_str();
+  command
+      ->add_option_function<std::string>(
+          "--revival",
+          [&training](const std::string& name) {
+            training.revival = name == "none"          ? Revival::none
+                               : name == "auxiliary-k" ? Revival::auxiliary_k
+                                                       : Revival::ghost;
+          },
+          "What brings dead features back: ghost (gradients, the default), auxiliary-k or none")
+      ->check(CLI::IsMember({"ghost", "auxiliary-k", "none"}));
+  command->add_option("--auxiliary-active", training.auxiliary_active, "Dead features that auxiliary-k keeps")
+      ->capture_default_str();
+  command->add_option("--auxiliary-weight", training.auxiliary_weight, "Weight of auxiliary-k's loss")
+      ->capture_default_str();
+  command->add_option("--dead-below", training.dead_below, "Share of rows below which a feature is dead")
+      ->capture_default_str();
+  command->add_option("--checkpoint-every", arguments->every, "Steps between checkpoints")->capture_default_str();
+  command->add_option("--seed", training.seed, "Seed of every random choice")->capture_default_str();
+  command->add_flag("--json", arguments->json, "Print one JSON object");
+  command->callback([arguments] { train(*arguments); });
+}
+
+}  // namespace hone::cli
