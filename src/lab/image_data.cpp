@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 
 #include "base/files.h"
@@ -161,6 +162,11 @@ LinearHead open_saved_head(const fs::path& path) {
   if (head.bias.size() != head.classes())
     throw Error(ErrorCode::corrupt,
                 fmt::format("'{}': {} rows of weights and {} biases", path.string(), head.classes(), head.bias.size()));
+  const auto finite = [](float value) { return std::isfinite(value); };
+  if (!std::ranges::all_of(head.bias, finite) ||
+      !std::all_of(head.weights.data(), head.weights.data() + head.weights.size(), finite))
+    throw Error(ErrorCode::corrupt,
+                fmt::format("'{}' holds a value that is not finite; get the file again", path.string()));
   return head;
 }
 
