@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/parallel.h"
@@ -60,23 +61,20 @@ std::vector<int> path_of(const LocalTraining& training) {
   return path;
 }
 
-// The first `count` neighbours of each of `points` outside its fold, or as many as all have.
+// The first `count` neighbours of each of `points` outside its fold; one that has fewer ends in absent ones.
 Neighbours outside_fold(const Neighbours& found, std::span<const int64_t> points, std::span<const int> fold,
                         size_t count) {
-  std::vector<std::vector<size_t>> kept(points.size());
+  Neighbours outside{count, std::vector<int64_t>(points.size() * count, -1),
+                     std::vector<float>(points.size() * count, std::numeric_limits<float>::infinity())};
   for (size_t p = 0; p < points.size(); ++p) {
     const auto ids = found.ids_of(p);
     const int own = fold[static_cast<size_t>(points[p])];
-    for (size_t i = 0; i < ids.size() && kept[p].size() < count; ++i)
-      if (ids[i] >= 0 && fold[static_cast<size_t>(ids[i])] != own) kept[p].push_back(i);
-    count = std::min(count, kept[p].size());
-  }
-  Neighbours outside{count, {}, {}};
-  for (size_t p = 0; p < points.size(); ++p)
-    for (size_t i = 0; i < count; ++i) {
-      outside.ids.push_back(found.ids_of(p)[kept[p][i]]);
-      outside.distances.push_back(found.distances_of(p)[kept[p][i]]);
+    for (size_t i = 0, to = p * count; i < ids.size() && to < (p + 1) * count; ++i) {
+      if (ids[i] < 0 || fold[static_cast<size_t>(ids[i])] == own) continue;
+      outside.ids[to] = ids[i];
+      outside.distances[to++] = found.distances_of(p)[i];
     }
+  }
   return outside;
 }
 
@@ -177,10 +175,10 @@ class Classifier {
     const CrossFit cross = cross_fit(x_, y_, classes_, folds, head_, options_.seed, watch_);
     Neighbours near =
         outside_fold(index_.search(asked_, std::min(n, 2 * wanted + 20), watch_), pseudo_, cross.fold, wanted);
-    if (near.k == 0)
+    if (!near.ids.empty() && std::ranges::all_of(near.ids, [](int64_t id) { return id < 0; }))
       refuse(
-          fmt::format("a training point has no neighbour outside its fold, so that how far to train cannot be "
-                      "learned; give more than {} points",
+          fmt::format("no training point has a neighbour outside its fold, so that how far to train cannot be "
+                      "learned; give more than {} points or an index that finds more",
                       n));
     if (options_.sift_pool > 0) near = sift(x_, asked_, near, sift_options(), watch_);
     prior_ = checkpoint_prior(cross, x_, y_, pseudo_, near.view(), near.k, training_, options_.floor, watch_);
