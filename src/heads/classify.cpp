@@ -160,11 +160,9 @@ class Classifier {
   // Training points ask in place of queries; their neighbours are found as a query's are.
   void draw_pseudo_queries() {
     const size_t n = x_.rows;
-    pseudo_.resize(n);
-    std::iota(pseudo_.begin(), pseudo_.end(), 0);
-    RandomStream random(options_.seed, "pseudo-queries");
-    for (size_t i = 0; i + 1 < n; ++i) std::swap(pseudo_[i], pseudo_[i + random.below(n - i)]);
-    pseudo_.resize(std::min(n, options_.pseudo_queries));
+    const std::vector<size_t> drawn =
+        RandomStream(options_.seed, "pseudo-queries").draw(n, std::min(n, options_.pseudo_queries));
+    pseudo_.assign(drawn.begin(), drawn.end());
     asked_ = Matrix::uninitialized(pseudo_.size(), x_.cols);
     for (size_t i = 0; i < pseudo_.size(); ++i)
       std::ranges::copy(x_.row(static_cast<size_t>(pseudo_[i])), asked_.row(i).begin());
@@ -244,21 +242,12 @@ struct Means {
   }
 };
 
-std::vector<size_t> drawn(size_t count, size_t of, uint64_t seed) {
-  std::vector<size_t> order(of);
-  std::iota(order.begin(), order.end(), size_t{0});
-  RandomStream random(seed, "locality");
-  for (size_t i = 0; i < count; ++i) std::swap(order[i], order[i + random.below(of - i)]);
-  order.resize(count);
-  return order;
-}
-
 void measure_locality(const LinearHead& global, ConstMatrixView x, std::span<const int> y, const Neighbours& teachers,
                       ConstMatrixView queries, std::span<const int> truth, const LocalTraining& training,
                       const ClassifyOptions& options, const Watch& watch, Classification& result) {
   constexpr size_t heads_at_once = 64;
   const std::vector<size_t> sample =
-      drawn(std::min(options.locality_queries, queries.rows), queries.rows, options.seed);
+      RandomStream(options.seed, "locality").draw(queries.rows, std::min(options.locality_queries, queries.rows));
   std::vector<int64_t> ids;
   for (const size_t q : sample) ids.insert(ids.end(), teachers.ids_of(q).begin(), teachers.ids_of(q).end());
   Means own, elsewhere;

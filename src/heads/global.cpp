@@ -134,10 +134,6 @@ class GlobalObjective : public LineObjective {
   double square_ = 0, product_ = 0, direction_square_ = 0;
 };
 
-void shuffle(std::span<size_t> order, RandomStream& random) {
-  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
-}
-
 }  // namespace
 
 LinearHead fit_head(ConstMatrixView x, std::span<const int> y, size_t classes, const HeadFit& fit, const Watch& watch) {
@@ -187,7 +183,7 @@ LinearHead fit_head_adam(ConstMatrixView x, std::span<const int> y, size_t class
   };
   for (int epoch = 0; epoch < fit.epochs; ++epoch) {
     watch.report("global head", static_cast<size_t>(epoch), static_cast<size_t>(fit.epochs));
-    shuffle(order, random);
+    random.shuffle(std::span(order));
     for (size_t begin = 0; begin < x.rows; begin += fit.batch) {
       watch.cancel.check();
       const size_t count = std::min(fit.batch, x.rows - begin);
@@ -230,8 +226,7 @@ CrossFit cross_fit(ConstMatrixView x, std::span<const int> y, size_t classes, in
   // Dealt out class by class.
   std::vector<size_t> order(x.rows);
   std::iota(order.begin(), order.end(), 0);
-  RandomStream random(seed, "folds");
-  shuffle(order, random);
+  RandomStream(seed, "folds").shuffle(std::span(order));
   std::ranges::stable_sort(order, {}, [&](size_t i) { return y[i]; });
   CrossFit result{{}, std::vector<int>(x.rows)};
   for (size_t i = 0; i < order.size(); ++i) result.fold[order[i]] = static_cast<int>(i % static_cast<size_t>(folds));

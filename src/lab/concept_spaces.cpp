@@ -30,15 +30,12 @@ struct Labelled {
 
 // `count` of some points, in a random order of the stream (seed, name).
 Labelled some_of(ConstMatrixView x, std::span<const int> y, size_t count, uint64_t seed, std::string_view name) {
-  std::vector<size_t> order(y.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  RandomStream random(seed, name);
-  if (count > order.size())
-    throw Error(ErrorCode::bad_input, fmt::format("{}: {} are needed, the data hold {}; install the whole data set",
-                                                  name, count, order.size()));
+  if (count > y.size())
+    throw Error(ErrorCode::bad_input,
+                fmt::format("{}: {} are needed, the data hold {}; install the whole data set", name, count, y.size()));
+  const std::vector<size_t> order = RandomStream(seed, name).draw(y.size(), count);
   Labelled some{Matrix::uninitialized(count, x.cols), {}};
   for (size_t i = 0; i < count; ++i) {
-    std::swap(order[i], order[i + random.below(order.size() - i)]);
     std::ranges::copy(x.row(order[i]), some.x.row(i).begin());
     some.y.push_back(y[order[i]]);
   }

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "base/files.h"
 #include "base/random.h"
@@ -16,11 +15,7 @@ namespace {
 // `count` of [0, size) in a random order.
 std::vector<size_t> some_of(RandomStream& random, size_t size, size_t count, std::string_view what) {
   if (count > size) throw Error(ErrorCode::bad_input, fmt::format("{} of {} {} cannot be drawn", count, size, what));
-  std::vector<size_t> order(size);
-  std::iota(order.begin(), order.end(), size_t{0});
-  for (size_t i = 0; i < count; ++i) std::swap(order[i], order[i + random.below(size - i)]);
-  order.resize(count);
-  return order;
+  return random.draw(size, count);
 }
 
 std::map<std::string, std::vector<std::string>> by_intent(const nlohmann::json& file, const std::string& split,

@@ -104,8 +104,7 @@ Split split(const Corpus& corpus, size_t count, size_t offset, size_t bytes, uin
   std::vector<TextWindow> windows;
   for (const Document& document : corpus.documents)
     if (std::optional<TextWindow> window = window_of(document, offset, bytes)) windows.push_back(std::move(*window));
-  RandomStream random(seed, "held out/" + corpus.name);
-  for (size_t i = 0; i < windows.size(); ++i) std::swap(windows[i], windows[i + random.below(windows.size() - i)]);
+  RandomStream(seed, "held out/" + corpus.name).draw(std::span(windows), windows.size());
   windows.resize(windows.size() / 3);
   if (windows.size() < count)
     throw Error(ErrorCode::bad_input, fmt::format("{} has {} held-out files of {} bytes and more, not {}", corpus.name,
