@@ -172,6 +172,16 @@ TEST_F(ClassifyCommand, Predictions) {
   EXPECT_TRUE(lines[2].starts_with("1,\"gr,een\",\"")) << lines[2];
   EXPECT_TRUE(lines[30].starts_with("29,\"blue\",\"")) << lines[30];
   expect_failure(command(train, test, small({"--predictions", place("no/such.csv")})), "no/such.csv");
+  // Before anything is read.
+  const std::string absent = place("absent.csv");
+  expect_failure(command(absent, test, small({"--predictions", place("no/such.csv")})), "cannot write");
+  expect_failure(command(absent, test, small({"--predictions", scratch.path().string()})), "is a folder");
+  expect_failure(command(absent, test, small({"--experts", "3", "--save-experts", train + "/x"})), "cannot write");
+  const std::string before = read_file(file);
+  expect_failure(command(absent, test, small({"--predictions", file})), "absent.csv");
+  EXPECT_EQ(read_file(file), before);
+  expect_failure(command(absent, test, small({"--predictions", place("new.csv")})), "absent.csv");
+  EXPECT_FALSE(fs::exists(place("new.csv")));
 }
 
 TEST_F(ClassifyCommand, ALabelThatWasNeverSeen) {

@@ -8,6 +8,7 @@
 #include "base/files.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/outputs.h"
 #include "cli/progress.h"
 #include "hone/classify.h"
 #include "hone/data.h"
@@ -197,6 +198,8 @@ void write_predictions(const std::filesystem::path& path, const Classification& 
 }
 
 void run(Arguments& arguments) {
+  require_writable_file(arguments.predictions);
+  require_writable_file(arguments.save_experts);
   if (arguments.threads > 0) set_threads(arguments.threads);
   ClassifyOptions& options = arguments.options;
   options.index.kind = index_kind_named(arguments.kind);

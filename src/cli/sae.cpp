@@ -9,6 +9,7 @@
 #include "base/files.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/outputs.h"
 #include "cli/progress.h"
 #include "hone/data.h"
 #include "hone/sae.h"
@@ -122,6 +123,7 @@ SaeTrainer start_or_go_on(const TrainArguments& arguments, const std::filesystem
 }
 
 void train(TrainArguments& arguments) {
+  require_writable_folder(arguments.output);
   double seconds = 0;
   const std::filesystem::path checkpoint = arguments.output / "checkpoint.safetensors";
   std::vector<SaeStep> shown;
@@ -309,6 +311,7 @@ void require_rows(const std::filesystem::path& path, size_t found, size_t needed
 }
 
 void report(ReportArguments& arguments) {
+  require_writable_file(arguments.output);
   const Sae sae = Sae::open(arguments.sae);
   ReportOptions& options = arguments.options;
   if (options.title.empty()) options.title = arguments.sae.filename().string();
