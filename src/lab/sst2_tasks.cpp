@@ -16,7 +16,7 @@ namespace hone::lab {
 std::filesystem::path sst2_file() {
   const char* data = std::getenv("HONE_DATA");
   const std::filesystem::path file = std::filesystem::path(data ? data : "") / "sst2" / "dev.tsv";
-  if (!data || !std::filesystem::exists(file))
+  if (!data || !is_there(file))
     throw Error(ErrorCode::not_found,
                 fmt::format("SST-2's validation set is needed: {}; set HONE_DATA to a folder that holds sst2/dev.tsv "
                             "(GLUE, sst2, a tab between label and sentence)",
