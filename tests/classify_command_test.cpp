@@ -148,7 +148,14 @@ TEST_F(ClassifyCommand, EveryOptionChangesWhatItSays) {
   EXPECT_GT(changed({"--votes", "9"}, "majority vote"), 1e-4);
   EXPECT_LT(changed({"--index", "hnsw"}, "local"), 1e-3);
   EXPECT_LT(changed({"--index", "ivf"}, "local"), 0.1);
+  EXPECT_GT(changed({"--index", "ivf", "--recall", "0.05"}, "local"), 1e-4);
   EXPECT_EQ(changed({"--threads", "1"}, "hone"), 0);
+  const auto by_lbfgs = [&](const char* ridge) {
+    return losses(
+        object_of(command(train, test, small({"--json", "--solver", "lbfgs", "--local-ridge", ridge}))))["local"];
+  };
+  EXPECT_GT(std::fabs(by_lbfgs("1") - by_lbfgs("0.001")), 1e-4);
+  EXPECT_NE(object_of(command(train, test, small({"--json", "--locality", "3"})))["locality"], plain["locality"]);
   EXPECT_NEAR(object_of(command(train, test, small({"--json", "--floor", "0.5"})))["bound_bits"], 1, 1e-9);
 }
 
@@ -165,6 +172,16 @@ TEST_F(ClassifyCommand, Predictions) {
   EXPECT_TRUE(lines[2].starts_with("1,\"gr,een\",\"")) << lines[2];
   EXPECT_TRUE(lines[30].starts_with("29,\"blue\",\"")) << lines[30];
   expect_failure(command(train, test, small({"--predictions", place("no/such.csv")})), "no/such.csv");
+  // Before anything is read.
+  const std::string absent = place("absent.csv");
+  expect_failure(command(absent, test, small({"--predictions", place("no/such.csv")})), "cannot write");
+  expect_failure(command(absent, test, small({"--predictions", scratch.path().string()})), "is a folder");
+  expect_failure(command(absent, test, small({"--experts", "3", "--save-experts", train + "/x"})), "cannot write");
+  const std::string before = read_file(file);
+  expect_failure(command(absent, test, small({"--predictions", file})), "absent.csv");
+  EXPECT_EQ(read_file(file), before);
+  expect_failure(command(absent, test, small({"--predictions", place("new.csv")})), "absent.csv");
+  EXPECT_FALSE(fs::exists(place("new.csv")));
 }
 
 TEST_F(ClassifyCommand, ALabelThatWasNeverSeen) {
@@ -213,6 +230,10 @@ TEST_F(ClassifyCommand, BadUsage) {
   expect_failure(command(train, test, {"--sift-noise", "1"}), "--sift", 2);
   expect_failure(command(train, test, {"--precision", "int8"}), "--encoder", 2);
   expect_failure(command(train, test, {"--solver", "lbfgs", "--learning-rate", "0.1"}), "--learning-rate", 2);
+  expect_failure(command(train, test, {"--local-ridge", "0.1"}), "--solver lbfgs", 2);
+  expect_failure(command(train, test, {"--recall", "0.9"}), "--index ivf or hnsw", 2);
+  expect_failure(command(train, test, {"--index", "ivf", "--recall", "0"}), "--recall", 2);
+  expect_failure(command(train, test, {"--locality", "0"}), "--locality", 2);
   expect_failure(command(train, test, {"--experts", "2", "--experts-file", "x"}), "--experts", 2);
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <set>
 
 #include "heads/votes.h"
@@ -418,6 +419,27 @@ TEST_F(Classify, AFewPointsAreEnough) {
   HONE_EXPECT_ERROR(classify(problem.x.view().row_range(0, 1), std::vector<int>{0}, 2, problem.queries,
                              std::vector<int>(problem.queries.rows(), 1), options),
                     ErrorCode::bad_input, "neighbours is 2");
+}
+
+// Two points far from all others, alone in a list: they find each other only.
+TEST_F(Classify, APointWithFewNeighboursTakesNoneFromTheOthers) {
+  for (const size_t far : {0, 1}) problem.x.row(far)[0] += 1000;
+  ClassifyOptions options = small_options();
+  options.pseudo_queries = problem.x.rows();
+  options.index = {.kind = IndexKind::ivf, .lists = 2, .effort = 1};
+  const Classification result = run(options);
+  const Neighbours near =
+      NeighbourIndex::build(problem.x, options.index).search(problem.x, 2 * options.neighbours + 20);
+  ASSERT_EQ(near.ids_of(0)[2], -1);
+  std::vector<int64_t> pseudo(problem.x.rows());
+  std::iota(pseudo.begin(), pseudo.end(), 0);
+  LocalTraining training = options.training;
+  training.checkpoints = result.checkpoints;
+  const CheckpointPrior prior =
+      checkpoint_prior(cross_fit(problem.x, problem.y, 4, options.folds, {.ridge = 1e-3}), problem.x, problem.y, pseudo,
+                       near.view(), options.neighbours, training, options.floor);
+  for (size_t j = 0; j < prior.log_loss.size(); ++j) EXPECT_NEAR(result.prior.log_loss[j], prior.log_loss[j], 1e-6);
+  EXPECT_EQ(result.prior.trust, prior.trust);
 }
 
 TEST_F(Classify, CanBeCancelled) {

@@ -98,7 +98,9 @@ TEST_F(EmbedCommand, Refusals) {
   expect_failure({bert, lines, "--pooling", "max"}, "mean, cls, last, directions");
   expect_failure({bert, lines, "--max-tokens", "500"}, "2 to 40");
   expect_failure({bert, lines, "--batch", "0"}, "--batch", 2);
-  const Result result = run_program({"embed", bert, lines, "-o", (folder_.path() / "no/such/out.npy").string()});
+  // Before anything is read.
+  const std::string absent = (folder_.path() / "nowhere.txt").string();
+  const Result result = run_program({"embed", bert, absent, "-o", (folder_.path() / "no/such/out.npy").string()});
   EXPECT_EQ(result.code, 1);
   EXPECT_NE(result.err.find("out.npy"), std::string::npos) << result.err;
 }

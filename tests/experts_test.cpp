@@ -136,6 +136,11 @@ TEST_F(ExpertsTest, ADamagedFileIsAnError) {
   Matrix broken = Matrix(2, 4);
   broken.row(1)[2] = NAN;
   expect_corrupt({{"centroids", broken}, {"weights", weights}, {"bias", flat}}, good, "row 1");
+  Matrix diverged = Matrix(6, 4), endless = Matrix(2, 3);
+  diverged.row(5)[3] = NAN;
+  endless.row(1)[0] = INFINITY;
+  expect_corrupt({{"centroids", two}, {"weights", diverged}, {"bias", flat}}, good, "not finite");
+  expect_corrupt({{"centroids", two}, {"weights", weights}, {"bias", endless}}, good, "not finite");
 }
 
 TEST_F(ExpertsTest, InputIsChecked) {
@@ -147,6 +152,10 @@ TEST_F(ExpertsTest, InputIsChecked) {
   HONE_EXPECT_ERROR(Experts::fit(start, x, y, index, many), ErrorCode::bad_input, "1501 of 1500");
   HONE_EXPECT_ERROR(Experts::fit(start, x.view().row_range(0, 9), y, index, options(3)), ErrorCode::bad_input, "index");
   HONE_EXPECT_ERROR(fit(3).logits(Matrix(2, 5)), ErrorCode::bad_input, "5 values");
+  ExpertOptions far = options(3);
+  far.training.learning_rate = 1e38F;
+  HONE_EXPECT_ERROR(Experts::fit(start, x, y, index, far), ErrorCode::bad_input,
+                    "smaller learning rate or fewer steps");
   const Watch watch;
   watch.cancel.cancel();
   HONE_EXPECT_ERROR(Experts::fit(start, x, y, index, options(3), watch), ErrorCode::cancelled, "");

@@ -145,5 +145,18 @@ TEST(GlobalHead, AHeadThatDivergedSaysWhatToChange) {
                     "smaller learning_rate");
 }
 
+TEST(GlobalHead, FeaturesBeyondSinglePrecisionAreRefused) {
+  const HeadProblem problem(60, 4, 3, 1);
+  const auto scaled = [&](float factor) {
+    Matrix x = problem.x.copy();
+    for (float& value : std::span(x.data(), x.size())) value *= factor;
+    return x;
+  };
+  for (const float factor : {1e20F, 1e25F, 1e35F})
+    HONE_EXPECT_ERROR(fit_head(scaled(factor), problem.y, 3), ErrorCode::bad_input, "scale the features");
+  // What it holds is fitted, features that say nothing too.
+  for (const float factor : {1e6F, 1e-6F, 0.0F}) EXPECT_EQ(fit_head(scaled(factor), problem.y, 3).classes(), 3U);
+}
+
 }  // namespace
 }  // namespace hone::test

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 
 #include "base/files.h"
@@ -7,6 +8,7 @@
 #include "lab/image_answers.h"
 #include "lab/image_data.h"
 #include "lab/runner.h"
+#include "model/safetensors.h"
 #include "tests/data.h"
 #include "tests/expect_error.h"
 #include "tests/temporary_folder.h"
@@ -86,6 +88,28 @@ TEST(SavedFile, SaysWhatIsMissing) {
     ::setenv("HONE_DATA", restore.c_str(), 1);
   else
     ::unsetenv("HONE_DATA");
+}
+
+TEST(SavedHead, IsWhole) {
+  const test::TemporaryFolder folder;
+  const fs::path file = folder.path() / "head.safetensors";
+  Matrix weights(3, 2), bias(1, 3);
+  const auto open = [&] {
+    const NamedMatrix tensors[] = {{"layer.weight", weights}, {"layer.bias", bias}};
+    write_safetensors(file, tensors);
+    return open_saved_head(file);
+  };
+  weights.row(2)[1] = 5;
+  bias.row(0)[1] = 7;
+  EXPECT_EQ(open().weights.row(2)[1], 5);
+  EXPECT_EQ(open().bias, (std::vector<float>{0, 7, 0}));
+  weights.row(1)[0] = NAN;
+  HONE_EXPECT_ERROR(open(), ErrorCode::corrupt, "not finite");
+  weights.row(1)[0] = 0;
+  bias.row(0)[2] = INFINITY;
+  HONE_EXPECT_ERROR(open(), ErrorCode::corrupt, "not finite");
+  bias = Matrix(1, 2);
+  HONE_EXPECT_ERROR(open(), ErrorCode::corrupt, "3 rows of weights and 2 biases");
 }
 
 // What follows reads real data.

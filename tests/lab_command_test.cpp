@@ -48,6 +48,8 @@ TEST_F(LabCommand, BadUsage) {
   EXPECT_FALSE(fs::exists(place("run")));
   const std::string file = scratch.write("file", "x").string();
   expect_failure({"lab", "run", "certificate", "--quick", "-o", file}, 1, "cannot make the folder '" + file + "'");
+  expect_failure({"lab", "run", "certificate", "--model", "some.gguf", "-o", file + "/run"}, 1,
+                 "cannot make the folder");
 }
 
 TEST_F(LabCommand, AKilledRunGoesOnAndEndsAsAnother) {

@@ -102,6 +102,9 @@ TEST_F(SaeCommand, RefusesWhatCannotBe) {
   expect_failure({"sae", "train", "-o", out("a")}, "give a .npy file");
   expect_failure({"sae", "train", out("absent.npy"), "-o", out("a")}, "absent.npy");
   expect_failure({"sae", "eval", out("nowhere"), data()}, "cfg.json");
+  // Before anything is read.
+  expect_failure({"sae", "train", out("absent.npy"), "-o", data() + "/sae"}, "cannot make the folder");
+  expect_failure({"sae", "report", out("absent"), data(), "-o", out("no/page.html")}, "page.html");
   expect_failure({"sae", "train", data()}, "--output", 2);
   expect_failure({"sae", "train", "-o", out("a"), "--model", "m", "--store", "s", "--window", "9"}, "--text", 2);
   expect_failure({"sae"}, "subcommand", 2);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -14,6 +15,7 @@
 #include "hone/data.h"
 #include "interpret/shuffle.h"
 #include "interpret/sparse.h"
+#include "model/safetensors.h"
 #include "tests/expect_error.h"
 #include "tests/golden.h"
 #include "tests/small_sae.h"
@@ -335,6 +337,41 @@ TEST(SaeTrainer, CheckpointsThatAreDamagedAreRefused) {
       EXPECT_NE(error.message.find(path.string()), std::string::npos) << error.message;
     }
   }
+}
+
+// A checkpoint whose hash holds, but which no trainer wrote.
+TEST(SaeTrainer, CheckpointsThatSayWhatCannotBeAreRefused) {
+  const TemporaryFolder folder;
+  const std::filesystem::path good = folder.path() / "good", forged = folder.path() / "forged";
+  SaeTrainer trainer(small_sae(), small_training());
+  trainer.step(normals(24, 9, "x"));
+  trainer.save(good, "source");
+  const auto forge = [&](const std::string& from, const std::string& to, std::pair<size_t, float> firing) {
+    const SafeTensors file = SafeTensors::open(good);
+    std::map<std::string, std::string> metadata = file.metadata();
+    std::string& settings = metadata.at("hone.sae_training");
+    settings.replace(settings.find(from), from.size(), to);
+    std::vector<Matrix> values;
+    std::vector<NamedMatrix> tensors;
+    std::string hashes = settings;
+    for (const auto& [name, tensor] : file.tensors()) {
+      values.push_back(file.matrix(name));
+      if (name == "firings") values.back().data()[firing.first] = firing.second;
+      tensors.push_back({name, values.back(), tensor.shape});
+      hashes += name + content_hash(std::as_bytes(std::span(values.back().data(), values.back().size())));
+    }
+    metadata.at("hone.hash") = content_hash(hashes);
+    write_safetensors(forged, tensors, metadata);
+    return SaeTrainer::load(forged, "source");
+  };
+  const float part = 1 << 24;
+  EXPECT_EQ(forge("\"steps\":12", "\"steps\":13", {0, part}).training().steps, 13U);
+  for (const float value : {-1.0F, 0.5F, 2 * part, 1e30F})
+    for (const size_t at : {size_t{0}, size_t{79}})
+      HONE_EXPECT_ERROR(forge("12", "12", {at, value}), ErrorCode::corrupt, "firings");
+  HONE_EXPECT_ERROR(forge("\"revival\":1", "\"revival\":7", {0, 0}), ErrorCode::corrupt, "revival");
+  for (const char* steps : {"-1", "1e300", "12.5", "null"})
+    HONE_EXPECT_ERROR(forge("\"steps\":12", std::string("\"steps\":") + steps, {0, 0}), ErrorCode::corrupt, "forged");
 }
 
 TEST(SaeTrainer, RefusesWhatCannotBe) {

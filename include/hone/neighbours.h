@@ -148,8 +148,8 @@ struct ExpertOptions {
 // Immutable; one thread at a time.
 class Experts {
  public:
-  // `index` holds x [n, d] and gives metric and neighbours. Throws Error{bad_input} for E or k of 0 or above n and for
-  // what local_heads() refuses, Error{cancelled}.
+  // `index` holds x [n, d] and gives metric and neighbours. Throws Error{bad_input} for E or k of 0 or above n, for
+  // what local_heads() refuses and for a head that diverged, Error{cancelled}.
   static Experts fit(const LinearHead& start, ConstMatrixView x, std::span<const int> y, const NeighbourIndex& index,
                      const ExpertOptions& options, const Watch& watch = {});
 

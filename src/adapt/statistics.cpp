@@ -64,7 +64,7 @@ struct SecondMoments {
 std::vector<int64_t> sample(const std::vector<int64_t>& ids, size_t count, RandomStream random) {
   std::vector<int64_t> shuffled = ids;
   count = std::min(count, shuffled.size());
-  for (size_t i = 0; i < count; ++i) std::swap(shuffled[i], shuffled[i + random.below(shuffled.size() - i)]);
+  random.draw(std::span(shuffled), count);
   shuffled.resize(count);
   return shuffled;
 }

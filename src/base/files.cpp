@@ -152,6 +152,31 @@ void write_file_from(const std::filesystem::path& path, uint64_t offset, std::st
     fail(path, "write");
 }
 
+bool is_there(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code failure;
+  std::filesystem::create_directories(folder, failure);
+  if (failure)
+    throw Error(ErrorCode::io, fmt::format("cannot make the folder '{}': {}; {}", folder.string(), failure.message(),
+                                           advice_for(failure.value())));
+}
+
+std::vector<std::filesystem::path> folder_entries(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> entries;
+  std::error_code failure;
+  for (std::filesystem::directory_iterator at(folder, failure), end; !failure && at != end; at.increment(failure))
+    entries.push_back(at->path());
+  if (failure && failure != std::errc::no_such_file_or_directory)
+    throw Error(ErrorCode::io, fmt::format("cannot read the folder '{}': {}; {}", folder.string(), failure.message(),
+                                           advice_for(failure.value())));
+  std::ranges::sort(entries);
+  return entries;
+}
+
 std::string content_hash(std::span<const std::byte> bytes) {
   XXH128_canonical_t canonical;
   XXH128_canonicalFromHash(&canonical, XXH3_128bits(bytes.data(), bytes.size()));

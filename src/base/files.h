@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace hone {
 
@@ -45,6 +46,15 @@ void write_file_atomically(const std::filesystem::path& path, std::span<const st
 // Cuts the file at `offset`, writes `contents` there and flushes to disk. Throws Error{not_found, io} naming the path;
 // what stood before `offset` is then untouched.
 void write_file_from(const std::filesystem::path& path, uint64_t offset, std::string_view contents);
+
+// Whether it is there; false where the system cannot say.
+bool is_there(const std::filesystem::path& path);
+
+// Makes the folder and those above it, unless it is there. Throws Error{io} naming it.
+void make_folder(const std::filesystem::path& folder);
+
+// The entries of a folder by name, none if there is no such folder. Throws Error{io} naming it.
+std::vector<std::filesystem::path> folder_entries(const std::filesystem::path& folder);
 
 // 32 lowercase hex digits of XXH3-128.
 std::string content_hash(std::span<const std::byte> bytes);

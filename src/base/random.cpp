@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <numeric>
 
 #include "base/parallel.h"
 
@@ -57,6 +58,14 @@ uint64_t RandomStream::below(uint64_t bound) {
   uint64_t x = next();
   while (x >= limit) x = next();
   return x % bound;
+}
+
+std::vector<size_t> RandomStream::draw(size_t size, size_t count) {
+  std::vector<size_t> order(size);
+  std::iota(order.begin(), order.end(), size_t{0});
+  draw(std::span(order), count);
+  order.resize(count);
+  return order;
 }
 
 }  // namespace hone

@@ -8,6 +8,7 @@
 #include "base/files.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/outputs.h"
 #include "cli/progress.h"
 #include "hone/classify.h"
 #include "hone/data.h"
@@ -197,6 +198,8 @@ void write_predictions(const std::filesystem::path& path, const Classification& 
 }
 
 void run(Arguments& arguments) {
+  require_writable_file(arguments.predictions);
+  require_writable_file(arguments.save_experts);
   if (arguments.threads > 0) set_threads(arguments.threads);
   ClassifyOptions& options = arguments.options;
   options.index.kind = index_kind_named(arguments.kind);
@@ -283,9 +286,19 @@ void add_classify(CLI::App& program) {
   CLI::Option* rate = command->add_option("--learning-rate", options.training.learning_rate, "Of Adam")
                           ->check(CLI::PositiveNumber)
                           ->capture_default_str();
+  CLI::Option* ridge =
+      command
+          ->add_option("--local-ridge", options.training.ridge, "Of --solver lbfgs: keeps a local head near the start")
+          ->check(CLI::NonNegativeNumber)
+          ->capture_default_str();
   command->add_option("--index", arguments->kind, "Search: flat (exact), ivf, hnsw")
       ->check(CLI::IsMember({"flat", "ivf", "hnsw"}))
       ->capture_default_str();
+  CLI::Option* recall = command
+                            ->add_option("--recall", options.index.recall,
+                                         "Of ivf and hnsw: share of a sample's nearest points that a search shall find")
+                            ->check(CLI::Range(1e-6, 1.0))
+                            ->capture_default_str();
   command->add_option("--metric", arguments->metric, "l2 or cosine (default: cosine for texts, l2 otherwise)")
       ->check(CLI::IsMember({"l2", "cosine"}));
   CLI::Option* sift =
@@ -304,6 +317,11 @@ void add_classify(CLI::App& program) {
   command->add_option("--floor", options.floor, "The global head's least weight in hone's answer")
       ->check(CLI::Range(1e-6, 1.0))
       ->capture_default_str();
+  command
+      ->add_option("--locality", options.locality_queries,
+                   "Queries, drawn at random, whose local heads are also asked about other points")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command->add_option("--seed", options.seed)->capture_default_str();
   command->add_option("--predictions", arguments->predictions,
                       "Write every way's choice and hone's probabilities to this CSV file");
@@ -311,9 +329,11 @@ void add_classify(CLI::App& program) {
       ->check(CLI::PositiveNumber);
   command->add_flag("--json", arguments->as_json, "Print one JSON object");
   command->add_flag("--quiet", arguments->quiet, "No progress");
-  command->callback([arguments, rate] {
+  command->callback([arguments, rate, ridge, recall] {
     if (rate->count() > 0 && arguments->solver == "lbfgs")
       throw CLI::ExcludesError("--learning-rate", "--solver lbfgs");
+    if (ridge->count() > 0 && arguments->solver == "adam") throw CLI::RequiresError("--local-ridge", "--solver lbfgs");
+    if (recall->count() > 0 && arguments->kind == "flat") throw CLI::RequiresError("--recall", "--index ivf or hnsw");
     run(*arguments);
   });
 }

@@ -7,6 +7,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/outputs.h"
 #include "cli/progress.h"
 #include "cli/texts.h"
 #include "hone/data.h"
@@ -29,6 +30,7 @@ struct Arguments {
 };
 
 void run(const Arguments& arguments) {
+  require_writable_file(arguments.output);
   if (arguments.threads > 0) set_threads(arguments.threads);
   EncoderOptions options = arguments.options;
   options.precision = arguments.precision == "int8" ? Precision::int8 : Precision::fp32;

@@ -129,10 +129,7 @@ std::string prediction_plot(const FewShotReport& report, const std::filesystem::
 
 void write_few_shot_plots(const FewShotAnswer& answer, const std::filesystem::path& directory,
                           const CancelToken& cancel) {
-  std::error_code failure;
-  std::filesystem::create_directories(directory, failure);
-  if (failure)
-    throw Error(ErrorCode::io, fmt::format("cannot make the folder '{}': {}", directory.string(), failure.message()));
+  make_folder(directory);
   const FewShotReport& report = answer.report;
   std::string script = "set terminal svg size 640,400 dynamic enhanced background rgb 'white'\n";
   for (const auto plot : {residuals_plot, spectrum_plot, evidence_plot, filter_plot, blocks_plot, prediction_plot})
@@ -140,7 +137,8 @@ void write_few_shot_plots(const FewShotAnswer& answer, const std::filesystem::pa
   const std::filesystem::path file = directory / ".plots.gnuplot";
   write_file_atomically(file, script);
   const int status = run_process({"gnuplot", file.string()}, {}, cancel);
-  std::filesystem::remove(file, failure);
+  std::error_code ignored;
+  std::filesystem::remove(file, ignored);
   if (status == 127)
     throw Error(ErrorCode::not_found, "SVG files are drawn by gnuplot, which is not installed (Debian: gnuplot-nox)");
   if (status != 0)

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/outputs.h"
 #include "cli/progress.h"
 #include "lab/runner.h"
 
@@ -67,6 +68,7 @@ void run(const Arguments& arguments) {
   const lab::Size size = arguments.quick ? lab::Size::quick : arguments.full ? lab::Size::full : lab::Size::standard;
   const std::filesystem::path folder =
       arguments.folder.empty() ? std::filesystem::path(arguments.name) : arguments.folder;
+  require_writable_folder(folder);
   const lab::Json config = lab::make_config(experiment, size, arguments.seed, arguments.model);
   lab::Run result;
   {

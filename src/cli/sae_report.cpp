@@ -6,6 +6,7 @@
 
 #include "base/files.h"
 #include "cli/options.h"
+#include "cli/outputs.h"
 #include "cli/progress.h"
 #include "cli/sae.h"
 #include "cli/sae_source.h"
@@ -42,6 +43,7 @@ void require_rows(const std::filesystem::path& path, size_t found, size_t needed
 }
 
 void report(ReportArguments& arguments) {
+  require_writable_file(arguments.output);
   const Sae sae = Sae::open(arguments.sae);
   ReportOptions& options = arguments.options;
   if (options.title.empty()) options.title = arguments.sae.filename().string();

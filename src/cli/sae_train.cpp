@@ -3,7 +3,9 @@
 
 #include <chrono>
 
+#include "base/files.h"
 #include "cli/options.h"
+#include "cli/outputs.h"
 #include "cli/progress.h"
 #include "cli/sae.h"
 #include "cli/sae_source.h"
@@ -26,8 +28,7 @@ struct TrainArguments {
 };
 
 SaeTrainer start_or_go_on(const TrainArguments& arguments, const std::filesystem::path& checkpoint) {
-  if (!std::filesystem::exists(checkpoint))
-    return {Sae::create(arguments.config, arguments.training.seed), arguments.training};
+  if (!is_there(checkpoint)) return {Sae::create(arguments.config, arguments.training.seed), arguments.training};
   SaeTrainer trainer = SaeTrainer::load(checkpoint, arguments.source.batches->identity());
   if (trainer.steps_done() > arguments.training.steps)
     throw Error(ErrorCode::bad_input,
@@ -43,6 +44,7 @@ SaeTrainer start_or_go_on(const TrainArguments& arguments, const std::filesystem
 }
 
 void train(TrainArguments& arguments) {
+  require_writable_folder(arguments.output);
   double seconds = 0;
   const std::filesystem::path checkpoint = arguments.output / "checkpoint.safetensors";
   std::vector<SaeStep> shown;
@@ -53,11 +55,7 @@ void train(TrainArguments& arguments) {
     const Watch watch = terminal_watch(arguments.json);
     arguments.source.open(arguments.training.seed, watch);
     ActivationBatches& batches = *arguments.source.batches;
-    std::error_code failure;
-    std::filesystem::create_directories(arguments.output, failure);
-    if (failure)
-      throw Error(ErrorCode::io,
-                  fmt::format("cannot make the folder '{}': {}", arguments.output.string(), failure.message()));
+    make_folder(arguments.output);
     arguments.config.inputs = batches.width();
     if (arguments.config.features == 0) arguments.config.features = 8 * batches.width();
     arguments.config.unit_inputs = !arguments.raw_inputs;

@@ -91,13 +91,7 @@ std::vector<size_t> bottom_blocks(std::span<const double> scores, size_t budget)
 }
 
 std::vector<size_t> random_blocks(size_t blocks, size_t budget, uint64_t seed) {
-  RandomStream random(seed, "blocks");
-  std::vector<size_t> order(blocks);
-  std::iota(order.begin(), order.end(), size_t{0});
-  const size_t count = std::min(budget, blocks);
-  for (size_t i = 0; i < count; ++i) std::swap(order[i], order[i + random.below(blocks - i)]);
-  order.resize(count);
-  return order;
+  return RandomStream(seed, "blocks").draw(blocks, std::min(budget, blocks));
 }
 
 std::vector<size_t> last_layer_blocks(std::span<const int> layers, size_t budget) {

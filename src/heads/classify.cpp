@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/parallel.h"
@@ -60,23 +61,20 @@ std::vector<int> path_of(const LocalTraining& training) {
   return path;
 }
 
-// The first `count` neighbours of each of `points` outside its fold, or as many as all have.
+// The first `count` neighbours of each of `points` outside its fold; one that has fewer ends in absent ones.
 Neighbours outside_fold(const Neighbours& found, std::span<const int64_t> points, std::span<const int> fold,
                         size_t count) {
-  std::vector<std::vector<size_t>> kept(points.size());
+  Neighbours outside{count, std::vector<int64_t>(points.size() * count, -1),
+                     std::vector<float>(points.size() * count, std::numeric_limits<float>::infinity())};
   for (size_t p = 0; p < points.size(); ++p) {
     const auto ids = found.ids_of(p);
     const int own = fold[static_cast<size_t>(points[p])];
-    for (size_t i = 0; i < ids.size() && kept[p].size() < count; ++i)
-      if (ids[i] >= 0 && fold[static_cast<size_t>(ids[i])] != own) kept[p].push_back(i);
-    count = std::min(count, kept[p].size());
-  }
-  Neighbours outside{count, {}, {}};
-  for (size_t p = 0; p < points.size(); ++p)
-    for (size_t i = 0; i < count; ++i) {
-      outside.ids.push_back(found.ids_of(p)[kept[p][i]]);
-      outside.distances.push_back(found.distances_of(p)[kept[p][i]]);
+    for (size_t i = 0, to = p * count; i < ids.size() && to < (p + 1) * count; ++i) {
+      if (ids[i] < 0 || fold[static_cast<size_t>(ids[i])] == own) continue;
+      outside.ids[to] = ids[i];
+      outside.distances[to++] = found.distances_of(p)[i];
     }
+  }
   return outside;
 }
 
@@ -162,11 +160,9 @@ class Classifier {
   // Training points ask in place of queries; their neighbours are found as a query's are.
   void draw_pseudo_queries() {
     const size_t n = x_.rows;
-    pseudo_.resize(n);
-    std::iota(pseudo_.begin(), pseudo_.end(), 0);
-    RandomStream random(options_.seed, "pseudo-queries");
-    for (size_t i = 0; i + 1 < n; ++i) std::swap(pseudo_[i], pseudo_[i + random.below(n - i)]);
-    pseudo_.resize(std::min(n, options_.pseudo_queries));
+    const std::vector<size_t> drawn =
+        RandomStream(options_.seed, "pseudo-queries").draw(n, std::min(n, options_.pseudo_queries));
+    pseudo_.assign(drawn.begin(), drawn.end());
     asked_ = Matrix::uninitialized(pseudo_.size(), x_.cols);
     for (size_t i = 0; i < pseudo_.size(); ++i)
       std::ranges::copy(x_.row(static_cast<size_t>(pseudo_[i])), asked_.row(i).begin());
@@ -177,10 +173,10 @@ class Classifier {
     const CrossFit cross = cross_fit(x_, y_, classes_, folds, head_, options_.seed, watch_);
     Neighbours near =
         outside_fold(index_.search(asked_, std::min(n, 2 * wanted + 20), watch_), pseudo_, cross.fold, wanted);
-    if (near.k == 0)
+    if (!near.ids.empty() && std::ranges::all_of(near.ids, [](int64_t id) { return id < 0; }))
       refuse(
-          fmt::format("a training point has no neighbour outside its fold, so that how far to train cannot be "
-                      "learned; give more than {} points",
+          fmt::format("no training point has a neighbour outside its fold, so that how far to train cannot be "
+                      "learned; give more than {} points or an index that finds more",
                       n));
     if (options_.sift_pool > 0) near = sift(x_, asked_, near, sift_options(), watch_);
     prior_ = checkpoint_prior(cross, x_, y_, pseudo_, near.view(), near.k, training_, options_.floor, watch_);
@@ -246,21 +242,12 @@ struct Means {
   }
 };
 
-std::vector<size_t> drawn(size_t count, size_t of, uint64_t seed) {
-  std::vector<size_t> order(of);
-  std::iota(order.begin(), order.end(), size_t{0});
-  RandomStream random(seed, "locality");
-  for (size_t i = 0; i < count; ++i) std::swap(order[i], order[i + random.below(of - i)]);
-  order.resize(count);
-  return order;
-}
-
 void measure_locality(const LinearHead& global, ConstMatrixView x, std::span<const int> y, const Neighbours& teachers,
                       ConstMatrixView queries, std::span<const int> truth, const LocalTraining& training,
                       const ClassifyOptions& options, const Watch& watch, Classification& result) {
   constexpr size_t heads_at_once = 64;
   const std::vector<size_t> sample =
-      drawn(std::min(options.locality_queries, queries.rows), queries.rows, options.seed);
+      RandomStream(options.seed, "locality").draw(queries.rows, std::min(options.locality_queries, queries.rows));
   std::vector<int64_t> ids;
   for (const size_t q : sample) ids.insert(ids.end(), teachers.ids_of(q).begin(), teachers.ids_of(q).end());
   Means own, elsewhere;

@@ -16,6 +16,18 @@ namespace {
 
 constexpr size_t chunk = 256;  // rows whose sums are one term, whatever the number of threads
 
+// Products of features that single precision does not hold end every line search where it began.
+[[noreturn]] void refuse_scale(ConstMatrixView x) {
+  float largest = 0;
+  for (size_t i = 0; i < x.rows; ++i)
+    for (const float value : x.row(i)) largest = std::max(largest, std::abs(value));
+  throw Error(
+      ErrorCode::bad_input,
+      fmt::format("head fit: no step can be taken, as features of up to {:.3g} overflow single precision; scale "
+                  "the features, e.g. to variance 1",
+                  largest));
+}
+
 // (1/n) Σ_i −log softmax(W x_i + b)[y_i] + (ridge/2) ‖W‖² of weights laid out as W [C, d], then b [C].
 class GlobalObjective : public LineObjective {
  public:
@@ -42,11 +54,19 @@ class GlobalObjective : public LineObjective {
       for (size_t c = 0; c < classes_; ++c) sums[c] += residuals_.row(i)[c];
     std::ranges::copy(sums, to + matrix);
   }
+  // No entry of the gradient exceeds `tolerance`.
+  bool flat(double tolerance) {
+    Matrix slope(1, size());
+    gradient(slope.data());
+    return std::ranges::all_of(slope.row(0), [&](float g) { return std::abs(g) <= tolerance; });
+  }
   void aim(const float* direction) override {
     direction_ = direction;
     const size_t matrix = classes_ * x_.cols;
     for (size_t i = 0; i < x_.rows; ++i) std::copy_n(direction + matrix, classes_, change_.row(i).begin());
     linear_forward(packed_, 0, x_.rows, {direction, classes_, x_.cols}, change_, true);
+    if (!std::all_of(change_.data(), change_.data() + change_.size(), [](float value) { return std::isfinite(value); }))
+      refuse_scale(x_);
     square_ = dot(weights_.data(), weights_.data(), matrix);
     product_ = dot(weights_.data(), direction, matrix);
     direction_square_ = dot(direction, direction, matrix);
@@ -114,10 +134,6 @@ class GlobalObjective : public LineObjective {
   double square_ = 0, product_ = 0, direction_square_ = 0;
 };
 
-void shuffle(std::span<size_t> order, RandomStream& random) {
-  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
-}
-
 }  // namespace
 
 LinearHead fit_head(ConstMatrixView x, std::span<const int> y, size_t classes, const HeadFit& fit, const Watch& watch) {
@@ -129,7 +145,9 @@ LinearHead fit_head(ConstMatrixView x, std::span<const int> y, size_t classes, c
   lbfgs.start(objective.size());
   for (int i = 0; i < fit.max_iterations; ++i) {
     watch.report("global head", static_cast<size_t>(i), static_cast<size_t>(fit.max_iterations));
-    if (!lbfgs.step(objective, fit.tolerance)) break;
+    if (lbfgs.step(objective, fit.tolerance)) continue;
+    if (i == 0 && !objective.flat(fit.tolerance)) refuse_scale(x);
+    break;
   }
   return objective.head();
 }
@@ -165,7 +183,7 @@ LinearHead fit_head_adam(ConstMatrixView x, std::span<const int> y, size_t class
   };
   for (int epoch = 0; epoch < fit.epochs; ++epoch) {
     watch.report("global head", static_cast<size_t>(epoch), static_cast<size_t>(fit.epochs));
-    shuffle(order, random);
+    random.shuffle(std::span(order));
     for (size_t begin = 0; begin < x.rows; begin += fit.batch) {
       watch.cancel.check();
       const size_t count = std::min(fit.batch, x.rows - begin);
@@ -208,8 +226,7 @@ CrossFit cross_fit(ConstMatrixView x, std::span<const int> y, size_t classes, in
   // Dealt out class by class.
   std::vector<size_t> order(x.rows);
   std::iota(order.begin(), order.end(), 0);
-  RandomStream random(seed, "folds");
-  shuffle(order, random);
+  RandomStream(seed, "folds").shuffle(std::span(order));
   std::ranges::stable_sort(order, {}, [&](size_t i) { return y[i]; });
   CrossFit result{{}, std::vector<int>(x.rows)};
   for (size_t i = 0; i < order.size(); ++i) result.fold[order[i]] = static_cast<int>(i % static_cast<size_t>(folds));

@@ -13,8 +13,6 @@
 namespace hone {
 namespace {
 
-constexpr size_t most_links = 256;
-
 size_t default_lists(size_t n) {
   return std::clamp<size_t>(static_cast<size_t>(4 * std::sqrt(static_cast<double>(n))), 1, n);
 }

@@ -10,11 +10,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "base/parallel.h"
 #include "base/random.h"
+#include "heads/neighbours_faiss_file.h"
 #include "heads/neighbours_flat.h"
 
 namespace hone {
@@ -27,10 +27,6 @@ constexpr size_t points_a_list = 64;  // that k-means sees
 
 Id as_id(size_t value) { return static_cast<Id>(value); }
 
-faiss::MetricType faiss_metric(Metric metric) {
-  return metric == Metric::l2 ? faiss::METRIC_L2 : faiss::METRIC_INNER_PRODUCT;
-}
-
 struct StringWriter : faiss::IOWriter {
   explicit StringWriter(std::string& string) : bytes(string) {}
   size_t operator()(const void* from, size_t size, size_t items) override {
@@ -40,17 +36,15 @@ struct StringWriter : faiss::IOWriter {
   std::string& bytes;
 };
 
-struct SpanReader : faiss::IOReader {
-  explicit SpanReader(std::span<const std::byte> all) : rest(all) {}
-  size_t operator()(void* to, size_t size, size_t items) override {
-    if (size == 0 || items == 0) return 0;
-    const size_t whole = std::min(items, rest.size() / size);
-    std::memcpy(to, rest.data(), whole * size);
-    rest = rest.subspan(whole * size);
-    return whole;
+// body(), whose complaints become ours.
+template <class Body>
+auto by_faiss(const Body& body) {
+  try {
+    return body();
+  } catch (const faiss::FaissException& error) {
+    throw Error(ErrorCode::unsupported, fmt::format("neighbours: FAISS says: {}; try the flat index", error.what()));
   }
-  std::span<const std::byte> rest;
-};
+}
 
 // FAISS's similarities become distances; every query's neighbours are brought into the order of distance and id.
 void put_in_order(Neighbours& found, Metric metric) {
@@ -98,7 +92,7 @@ class InvertedLists final : public ApproximateSearch {
       watch.report("filling lists", first, points.rows);
       const ConstMatrixView some = points.row_range(first, std::min(batch, points.rows - first));
       const Neighbours lists = centroids_.search(some, 1, {.progress = {}, .cancel = watch.cancel});
-      index_->add_core(as_id(some.rows), some.data, nullptr, lists.ids.data());
+      by_faiss([&] { index_->add_core(as_id(some.rows), some.data, nullptr, lists.ids.data()); });
     }
   }
 
@@ -115,9 +109,11 @@ class InvertedLists final : public ApproximateSearch {
       parallel_for(some.rows, [&](size_t q) {
         watch.cancel.check();
         faiss::IndexIVFStats stats;
-        index_->search_preassigned(1, some.row(q).data(), as_id(k), nearest.ids_of(q).data(),
-                                   nearest.distances_of(q).data(), &found.distances[(first + q) * k],
-                                   &found.ids[(first + q) * k], false, &parameters, &stats);
+        by_faiss([&] {
+          index_->search_preassigned(1, some.row(q).data(), as_id(k), nearest.ids_of(q).data(),
+                                     nearest.distances_of(q).data(), &found.distances[(first + q) * k],
+                                     &found.ids[(first + q) * k], false, &parameters, &stats);
+        });
       });
     }
     put_in_order(found, metric_);
@@ -126,7 +122,7 @@ class InvertedLists final : public ApproximateSearch {
 
   void append_to(std::string& bytes) const override {
     StringWriter writer(bytes);
-    faiss::write_index(index_.get(), &writer);
+    by_faiss([&] { faiss::write_index(index_.get(), &writer); });
   }
 
  private:
@@ -149,20 +145,23 @@ class Graph final : public ApproximateSearch {
     for (size_t first = 0; first < points.rows; first += batch) {
       watch.report("linking points", first, points.rows);
       const ConstMatrixView some = points.row_range(first, std::min(batch, points.rows - first));
-      index_->add(as_id(some.rows), some.data);
+      by_faiss([&] { index_->add(as_id(some.rows), some.data); });
     }
   }
 
   Neighbours search(ConstMatrixView queries, size_t k, size_t effort, const Watch& watch) const override {
     Neighbours found{k, std::vector<int64_t>(queries.rows * k), std::vector<float>(queries.rows * k)};
     faiss::SearchParametersHNSW parameters;
-    parameters.efSearch = static_cast<int>(std::min<size_t>(std::max(effort, k), std::numeric_limits<int>::max()));
+    // A walk that keeps every point keeps no more.
+    parameters.efSearch = static_cast<int>(std::min(std::max(effort, k), static_cast<size_t>(index_->ntotal)));
     constexpr size_t batch = 1024;
     for (size_t first = 0; first < queries.rows; first += batch) {
       watch.report("finding neighbours", first, queries.rows);
       const ConstMatrixView some = queries.row_range(first, std::min(batch, queries.rows - first));
-      index_->search(as_id(some.rows), some.data, as_id(k), &found.distances[first * k], &found.ids[first * k],
-                     &parameters);
+      by_faiss([&] {
+        index_->search(as_id(some.rows), some.data, as_id(k), &found.distances[first * k], &found.ids[first * k],
+                       &parameters);
+      });
     }
     put_in_order(found, metric_);
     return found;
@@ -170,7 +169,7 @@ class Graph final : public ApproximateSearch {
 
   void append_to(std::string& bytes) const override {
     StringWriter writer(bytes);
-    faiss::write_index(index_.get(), &writer);
+    by_faiss([&] { faiss::write_index(index_.get(), &writer); });
   }
 
  private:
@@ -198,8 +197,10 @@ std::unique_ptr<ApproximateSearch> ApproximateSearch::build(ConstMatrixView poin
     lists->add(points, watch);
     return lists;
   }
-  auto index = std::make_unique<faiss::IndexHNSWFlat>(static_cast<int>(points.cols), static_cast<int>(options.links),
-                                                      faiss_metric(options.metric));
+  auto index = by_faiss([&] {
+    return std::make_unique<faiss::IndexHNSWFlat>(static_cast<int>(points.cols), static_cast<int>(options.links),
+                                                  faiss_metric(options.metric));
+  });
   index->hnsw.efConstruction = static_cast<int>(4 * options.links);
   auto graph = std::make_unique<Graph>(std::move(index), options.metric);
   graph->add(points, watch);
@@ -208,31 +209,9 @@ std::unique_ptr<ApproximateSearch> ApproximateSearch::build(ConstMatrixView poin
 
 std::unique_ptr<ApproximateSearch> ApproximateSearch::read(std::span<const std::byte> bytes,
                                                            const NeighbourOptions& options, size_t n, size_t d) {
-  const auto fail = [](std::string_view why) { return Error(ErrorCode::corrupt, fmt::format("its index {}", why)); };
-  std::unique_ptr<faiss::Index> index;
-  try {
-    SpanReader reader(bytes);
-    index.reset(faiss::read_index(&reader));
-    if (!reader.rest.empty()) throw fail("is followed by other bytes");
-  } catch (const faiss::FaissException&) {
-    throw fail("cannot be read");
-  }
-  if (static_cast<size_t>(index->ntotal) != n || static_cast<size_t>(index->d) != d ||
-      index->metric_type != faiss_metric(options.metric))
-    throw fail("is of other points than the header says");
-  if (options.kind == IndexKind::ivf) {
-    auto* lists = dynamic_cast<faiss::IndexIVFFlat*>(index.get());
-    if (!lists || lists->nlist != options.lists || !dynamic_cast<faiss::IndexFlat*>(lists->quantizer) ||
-        static_cast<size_t>(lists->quantizer->ntotal) != options.lists || static_cast<size_t>(lists->quantizer->d) != d)
-      throw fail("is not inverted lists");
-    index.release();
-    return std::make_unique<InvertedLists>(std::unique_ptr<faiss::IndexIVFFlat>(lists), options.metric);
-  }
-  auto* graph = dynamic_cast<faiss::IndexHNSW*>(index.get());
-  if (!graph || !dynamic_cast<faiss::IndexFlat*>(graph->storage) || static_cast<size_t>(graph->storage->ntotal) != n)
-    throw fail("is not a graph");
-  index.release();
-  return std::make_unique<Graph>(std::unique_ptr<faiss::IndexHNSW>(graph), options.metric);
+  if (options.kind == IndexKind::ivf)
+    return std::make_unique<InvertedLists>(read_lists(bytes, options, n, d), options.metric);
+  return std::make_unique<Graph>(read_graph(bytes, options, n, d), options.metric);
 }
 
 }  // namespace hone

@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 
 #include "base/files.h"
 #include "heads/neighbours_impl.h"
@@ -44,13 +46,22 @@ Error corrupt(const std::filesystem::path& path, std::string_view why) {
 NeighbourOptions options_of(const Header& header, const std::filesystem::path& path) {
   if (header.kind > static_cast<uint16_t>(IndexKind::hnsw) || header.metric > static_cast<uint16_t>(Metric::cosine))
     throw corrupt(path, "its kind or metric is unknown");
-  return {.kind = static_cast<IndexKind>(header.kind),
-          .metric = static_cast<Metric>(header.metric),
-          .lists = header.lists,
-          .links = header.links,
-          .effort = header.effort,
-          .recall = header.recall,
-          .seed = header.seed};
+  const NeighbourOptions options{.kind = static_cast<IndexKind>(header.kind),
+                                 .metric = static_cast<Metric>(header.metric),
+                                 .lists = header.lists,
+                                 .links = header.links,
+                                 .effort = header.effort,
+                                 .recall = header.recall,
+                                 .seed = header.seed};
+  const bool approximate = options.kind != IndexKind::flat;
+  if (header.size == 0 || header.dimension == 0 ||
+      (approximate && std::max(header.size, header.dimension) > std::numeric_limits<int32_t>::max()))
+    throw corrupt(path, "it says that it holds too few points or too many");
+  if (options.lists > header.size || (options.kind == IndexKind::ivf && options.lists == 0) || options.links < 2 ||
+      options.links > most_links || (approximate && options.effort == 0) ||
+      !(options.recall >= 0 && options.recall <= 1))
+    throw corrupt(path, "its options are none that an index is built with");
+  return options;
 }
 
 }  // namespace
@@ -95,18 +106,19 @@ NeighbourIndex NeighbourIndex::open(const std::filesystem::path& path) {
   impl->size = header.size;
   impl->dimension = header.dimension;
   if (impl->options.kind == IndexKind::flat) {
-    if (header.size == 0 || header.dimension == 0 || header.dimension > rest.size() ||
-        rest.size() % (header.dimension * sizeof(float)) != 0 ||
+    if (header.dimension > rest.size() || rest.size() % (header.dimension * sizeof(float)) != 0 ||
         rest.size() / (header.dimension * sizeof(float)) != header.size)
       throw corrupt(path, "its length does not fit its points");
     impl->points = Matrix::uninitialized(header.size, header.dimension);
     std::memcpy(impl->points.data(), rest.data(), rest.size());
-    require_finite(impl->points, fmt::format("'{}', points", path.string()));
-    impl->exact.emplace(impl->points, impl->options.metric);
-    return NeighbourIndex(std::move(impl));
   }
   try {
-    impl->approximate = ApproximateSearch::read(rest, impl->options, header.size, header.dimension);
+    if (impl->options.kind == IndexKind::flat) {
+      require_finite(impl->points, "points");
+      impl->exact.emplace(impl->points, impl->options.metric);
+    } else {
+      impl->approximate = ApproximateSearch::read(rest, impl->options, header.size, header.dimension);
+    }
   } catch (const Error& error) {
     throw corrupt(path, error.message);
   }

@@ -9,6 +9,8 @@
 
 namespace hone {
 
+constexpr size_t most_links = 256;
+
 struct NeighbourIndex::Impl {
   NeighbourOptions options;
   size_t size = 0;

@@ -11,14 +11,9 @@ namespace hone {
 namespace {
 
 Matrix drawn_rows(ConstMatrixView points, size_t count, uint64_t seed) {
-  RandomStream random(seed, "k-means");
-  std::vector<size_t> order(points.rows);
-  std::iota(order.begin(), order.end(), size_t{0});
+  const std::vector<size_t> order = RandomStream(seed, "k-means").draw(points.rows, count);
   Matrix drawn = Matrix::uninitialized(count, points.cols);
-  for (size_t i = 0; i < count; ++i) {
-    std::swap(order[i], order[i + random.below(order.size() - i)]);
-    std::ranges::copy(points.row(order[i]), drawn.row(i).begin());
-  }
+  for (size_t i = 0; i < count; ++i) std::ranges::copy(points.row(order[i]), drawn.row(i).begin());
   return drawn;
 }
 

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <numeric>
 
 #include "base/random.h"
 #include "heads/checks.h"
@@ -15,10 +14,7 @@ double choose_ridge(ConstMatrixView x, std::span<const int> y, size_t classes, s
   if (candidates.empty()) throw Error(ErrorCode::bad_input, "ridge: there are no candidates to choose from");
   const size_t n = x.rows, held = n / 5;
   if (candidates.size() == 1 || held == 0) return candidates.front();
-  std::vector<size_t> order(n);
-  std::iota(order.begin(), order.end(), 0);
-  RandomStream random(seed, "ridge");
-  for (size_t i = 0; i + 1 < n; ++i) std::swap(order[i], order[i + random.below(n - i)]);
+  const std::vector<size_t> order = RandomStream(seed, "ridge").draw(n, n);
   Matrix points = Matrix::uninitialized(n, x.cols);
   std::vector<int> labels(n);
   for (size_t i = 0; i < n; ++i) {

@@ -46,10 +46,6 @@ void check_labels(const LeNetShape& shape, ConstMatrixView images, std::span<con
       throw Error(ErrorCode::bad_input, fmt::format("label {} of image {} is not in [0, {})", y[i], i, shape.classes));
 }
 
-void shuffle(RandomStream& random, std::vector<size_t>& order) {
-  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
-}
-
 }  // namespace
 
 std::vector<double> LeNet::train(ConstMatrixView images, std::span<const int> y, const LeNetTraining& training,
@@ -71,7 +67,7 @@ std::vector<double> LeNet::train(ConstMatrixView images, std::span<const int> y,
   std::iota(order.begin(), order.end(), size_t{0});
 
   for (int epoch = 0; epoch < training.epochs; ++epoch) {
-    shuffle(random, order);
+    random.shuffle(std::span(order));
     double total = 0;
     for (size_t first = 0; first < order.size(); first += training.batch) {
       watch.report("training", static_cast<size_t>(epoch) * order.size() + first,

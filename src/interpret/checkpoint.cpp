@@ -1,6 +1,7 @@
 // A trainer in one file: all that the next step depends on.
 #include <fmt/format.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
@@ -46,27 +47,37 @@ json settings_of(const SaeTrainer::Impl& state, const std::string& source) {
           {"source", source}};
 }
 
-void read_settings(const json& from, SaeConfig& config, SaeTraining& training) {
-  from.at("inputs").get_to(config.inputs);
-  from.at("features").get_to(config.features);
-  from.at("active").get_to(config.active);
+[[noreturn]] void damaged(const std::filesystem::path& path, std::string_view problem) {
+  throw Error(ErrorCode::corrupt, fmt::format("'{}': {}; start the training anew or go on from another checkpoint",
+                                              path.string(), problem));
+}
+
+// Throws json::exception for anything but a whole number of at least 0.
+uint64_t whole(const json& from, const char* key) { return from.at(key).get_ref<const json::number_unsigned_t&>(); }
+
+void read_settings(const std::filesystem::path& path, const json& from, SaeConfig& config, SaeTraining& training) {
+  config.inputs = whole(from, "inputs");
+  config.features = whole(from, "features");
+  config.active = whole(from, "active");
   from.at("unit_inputs").get_to(config.unit_inputs);
   from.at("unit_rows").get_to(config.unit_rows);
   from.at("pre_bias").get_to(config.pre_bias);
   from.at("relu").get_to(config.relu);
-  from.at("steps").get_to(training.steps);
-  from.at("batch").get_to(training.batch);
-  from.at("initial_active").get_to(training.initial_active);
-  from.at("annealing_steps").get_to(training.annealing_steps);
+  training.steps = whole(from, "steps");
+  training.batch = whole(from, "batch");
+  training.initial_active = whole(from, "initial_active");
+  training.annealing_steps = whole(from, "annealing_steps");
   from.at("learning_rate").get_to(training.learning_rate);
-  from.at("warmup_steps").get_to(training.warmup_steps);
+  training.warmup_steps = whole(from, "warmup_steps");
   from.at("dropout").get_to(training.dropout);
   from.at("clip").get_to(training.clip);
-  training.revival = static_cast<Revival>(from.at("revival").get<int>());
+  const size_t revival = whole(from, "revival");
+  if (revival > static_cast<size_t>(Revival::auxiliary_k)) damaged(path, "its way of revival is unknown");
+  training.revival = static_cast<Revival>(revival);
   from.at("dead_below").get_to(training.dead_below);
-  from.at("auxiliary_active").get_to(training.auxiliary_active);
+  training.auxiliary_active = whole(from, "auxiliary_active");
   from.at("auxiliary_weight").get_to(training.auxiliary_weight);
-  from.at("seed").get_to(training.seed);
+  training.seed = whole(from, "seed");
 }
 
 // Of the settings and of every tensor, in the order of their names.
@@ -86,9 +97,11 @@ Matrix split_counts(std::span<const uint64_t> counts) {
   return rows;
 }
 
-[[noreturn]] void damaged(const std::filesystem::path& path, std::string_view problem) {
-  throw Error(ErrorCode::corrupt, fmt::format("'{}': {}; start the training anew or go on from another checkpoint",
-                                              path.string(), problem));
+// One of the two parts of a count.
+uint64_t count_part(const std::filesystem::path& path, float value) {
+  if (!(value >= 0 && value <= static_cast<float>(count_split) && value == std::trunc(value)))
+    damaged(path, "a number of firings is not a count");
+  return static_cast<uint64_t>(value);
 }
 
 }  // namespace
@@ -134,7 +147,7 @@ SaeTrainer SaeTrainer::load(const std::filesystem::path& path, const std::string
                               path.string()));
     SaeConfig config;
     SaeTraining training;
-    read_settings(fields, config, training);
+    read_settings(path, fields, config, training);
     const size_t d = config.inputs, features = config.features;
     const auto read = [&](const std::string& prefix) {
       return SaeGradients{read_matrix(file, path, prefix + "W_enc_rows", features, d),
@@ -148,12 +161,11 @@ SaeTrainer SaeTrainer::load(const std::filesystem::path& path, const std::string
                                         training);
     state->first = read("first.");
     state->second = read("second.");
-    fields.at("steps_done").get_to(state->steps);
-    fields.at("rows_seen").get_to(state->rows_seen);
+    state->steps = whole(fields, "steps_done");
+    state->rows_seen = whole(fields, "rows_seen");
     const Matrix counts = read_matrix(file, path, "firings", 2, features);
     for (size_t f = 0; f < features; ++f)
-      state->firings[f] =
-          static_cast<uint64_t>(counts.row(0)[f]) * count_split + static_cast<uint64_t>(counts.row(1)[f]);
+      state->firings[f] = count_part(path, counts.row(0)[f]) * count_split + count_part(path, counts.row(1)[f]);
     return SaeTrainer(std::move(state));
   } catch (const json::exception& error) {
     damaged(path, error.what());

@@ -139,10 +139,7 @@ Sae Sae::open(const std::filesystem::path& folder) {
 }
 
 void Sae::save(const std::filesystem::path& folder) const {
-  std::error_code failure;
-  std::filesystem::create_directories(folder, failure);
-  if (failure)
-    throw Error(ErrorCode::io, fmt::format("cannot make the folder '{}': {}", folder.string(), failure.message()));
+  make_folder(folder);
   const Matrix weights = transposed(encoder), rows = directions();
   const std::vector<float> in = scaled(encoder_bias, bias_scale(config)),
                            out = scaled(decoder_bias, bias_scale(config));

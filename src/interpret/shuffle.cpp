@@ -3,13 +3,11 @@
 #include <fmt/format.h>
 
 #include <numeric>
-#include <utility>
 
 namespace hone {
 
 void shuffle(std::span<uint32_t> values, uint64_t seed, std::string_view name) {
-  RandomStream random(seed, name);
-  for (size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[random.below(i)]);
+  RandomStream(seed, name).shuffle(values);
 }
 
 ShuffledOrder::ShuffledOrder(size_t count, uint64_t seed) : order_(count), seed_(seed) {}

@@ -9,7 +9,7 @@
 
 namespace hone {
 
-// Fisher and Yates's, from the stream (seed, name).
+// From the stream (seed, name).
 void shuffle(std::span<uint32_t> values, uint64_t seed, std::string_view name);
 
 class ShuffledOrder {

@@ -30,15 +30,12 @@ struct Labelled {
 
 // `count` of some points, in a random order of the stream (seed, name).
 Labelled some_of(ConstMatrixView x, std::span<const int> y, size_t count, uint64_t seed, std::string_view name) {
-  std::vector<size_t> order(y.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  RandomStream random(seed, name);
-  if (count > order.size())
-    throw Error(ErrorCode::bad_input, fmt::format("{}: {} are needed, the data hold {}; install the whole data set",
-                                                  name, count, order.size()));
+  if (count > y.size())
+    throw Error(ErrorCode::bad_input,
+                fmt::format("{}: {} are needed, the data hold {}; install the whole data set", name, count, y.size()));
+  const std::vector<size_t> order = RandomStream(seed, name).draw(y.size(), count);
   Labelled some{Matrix::uninitialized(count, x.cols), {}};
   for (size_t i = 0; i < count; ++i) {
-    std::swap(order[i], order[i + random.below(order.size() - i)]);
     std::ranges::copy(x.row(order[i]), some.x.row(i).begin());
     some.y.push_back(y[order[i]]);
   }
@@ -80,7 +77,7 @@ fs::path joined(std::span<const Matrix> parts) {
   for (const Matrix& part : parts) to = std::copy_n(part.data(), part.size(), to);
   const std::string hash = content_hash(std::as_bytes(std::span(all.data(), all.size())));
   fs::path file = lab_cache(fmt::format("features-{}.npy", hash));
-  if (!fs::exists(file)) write_npy(file, all);
+  if (!is_there(file)) write_npy(file, all);
   return file;
 }
 
@@ -130,12 +127,13 @@ Sae trained_sae(const fs::path& learns_from, const Json& settings, uint64_t seed
   const std::string hash = content_hash(fmt::format("{} {} {}", source, settings.dump(), seed));
   const fs::path checkpoint = lab_cache(fs::path(fmt::format("sae-{}", hash)) / "checkpoint.safetensors");
   const fs::path folder = checkpoint.parent_path();
-  if (fs::exists(folder / "cfg.json")) return Sae::open(folder);
+  if (is_there(folder / "cfg.json")) return Sae::open(folder);
   SaeTrainer trainer =
-      fs::exists(checkpoint) ? SaeTrainer::load(checkpoint, source) : SaeTrainer(Sae::create(config, seed), training);
+      is_there(checkpoint) ? SaeTrainer::load(checkpoint, source) : SaeTrainer(Sae::create(config, seed), training);
   trainer.run(*batches, checkpoint, 200, {}, watch);
   trainer.sae().save(folder);
-  fs::remove(checkpoint);
+  std::error_code ignored;
+  fs::remove(checkpoint, ignored);
   return Sae::open(folder);
 }
 
@@ -198,7 +196,7 @@ ConceptSpace make_concept_space(const Json& config, size_t index, const Watch& w
   space.concepts.test = dense_codes(space.test_codes, sae.config.features);
   const fs::path test_file =
       lab_cache("test-" + content_hash(std::as_bytes(std::span(found.test.x.data(), found.test.x.size()))) + ".npy");
-  if (!fs::exists(test_file)) write_npy(test_file, found.test.x);
+  if (!is_there(test_file)) write_npy(test_file, found.test.x);
   space.evaluation = evaluate(sae, *open_activations(test_file, seed), 0, 1e-4, watch);
   // Whether a feature is dead is a matter of what it was trained on: test points are too few to tell.
   space.evaluation.dead_share = evaluate(sae, *open_activations(found.learns_from, seed), 0, 1e-4, watch).dead_share;

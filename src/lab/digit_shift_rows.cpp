@@ -33,13 +33,8 @@ struct Settings {
 
 // Which tasks of the stream true descent answers: drawn without replacement.
 std::vector<size_t> descent_tasks(const Settings& settings) {
-  std::vector<size_t> numbers(settings.tasks);
-  for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = i;
-  RandomStream random(settings.seed, "digit-shift/descent");
-  const size_t count = std::min(settings.descents, numbers.size());
-  for (size_t i = 0; i < count; ++i) std::swap(numbers[i], numbers[i + random.below(numbers.size() - i)]);
-  numbers.resize(count);
-  return numbers;
+  return RandomStream(settings.seed, "digit-shift/descent")
+      .draw(settings.tasks, std::min(settings.descents, settings.tasks));
 }
 
 Row kernel_row(size_t number, const DigitShift& task, const PromptKernels& kernels) {

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "base/files.h"
 #include "base/random.h"
@@ -16,11 +15,7 @@ namespace {
 // `count` of [0, size) in a random order.
 std::vector<size_t> some_of(RandomStream& random, size_t size, size_t count, std::string_view what) {
   if (count > size) throw Error(ErrorCode::bad_input, fmt::format("{} of {} {} cannot be drawn", count, size, what));
-  std::vector<size_t> order(size);
-  std::iota(order.begin(), order.end(), size_t{0});
-  for (size_t i = 0; i < count; ++i) std::swap(order[i], order[i + random.below(size - i)]);
-  order.resize(count);
-  return order;
+  return random.draw(size, count);
 }
 
 std::map<std::string, std::vector<std::string>> by_intent(const nlohmann::json& file, const std::string& split,
@@ -70,7 +65,7 @@ FewShotDraw draw_sst2(const std::vector<LabelledSentence>& sentences, uint64_t s
 std::filesystem::path clinc150_file() {
   const char* data = std::getenv("HONE_DATA");
   const std::filesystem::path file = std::filesystem::path(data ? data : "") / "clinc150" / "data_full.json";
-  if (!data || !std::filesystem::exists(file))
+  if (!data || !is_there(file))
     throw Error(ErrorCode::not_found,
                 fmt::format("CLINC150 is needed: {}; set HONE_DATA to a folder that holds clinc150/data_full.json",
                             data ? fmt::format("'{}' does not exist", file.string()) : "HONE_DATA is not set"));

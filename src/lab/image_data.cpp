@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 
 #include "base/files.h"
@@ -20,11 +21,16 @@ constexpr size_t train_images = 50000, test_images = 10000;
 constexpr int classes = 10;
 constexpr PixelScale fashion_pixels{.mean = 0.2860F, .deviation = 0.3530F};
 
+bool is_folder(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
 // A folder of $HONE_DATA, "" if it is not there.
 fs::path data_folder(std::string_view name) {
   const char* data = std::getenv("HONE_DATA");
   const fs::path folder = data ? fs::path(data) / name : fs::path();
-  return data && fs::is_directory(folder) ? folder : fs::path();
+  return is_folder(folder) ? folder : fs::path();
 }
 
 bool is_mnist(std::string_view name) { return name == "MNIST"; }
@@ -39,7 +45,7 @@ fs::path image_folder(std::string_view name) {
   }
   fs::path own = data_folder("fashion-mnist"), debian = "/usr/share/datasets/fashion-mnist";
   if (!own.empty()) return own;
-  if (fs::is_directory(debian)) return debian;
+  if (is_folder(debian)) return debian;
   throw Error(
       ErrorCode::not_found,
       "Fashion-MNIST is needed: install Debian's dataset-fashion-mnist, or set HONE_DATA to a folder that holds "
@@ -132,7 +138,7 @@ std::string image_data_sha256(std::string_view name) {
 
 fs::path saved_file(std::string_view name) {
   const fs::path folder = data_folder("ttt_mnist");
-  if (folder.empty() || !fs::exists(folder / name))
+  if (folder.empty() || !is_there(folder / name))
     throw Error(ErrorCode::not_found,
                 fmt::format("'{}' is needed: set HONE_DATA to a folder that holds ttt_mnist/, what the authors of "
                             "arXiv 2509.24510 saved",
@@ -161,6 +167,11 @@ LinearHead open_saved_head(const fs::path& path) {
   if (head.bias.size() != head.classes())
     throw Error(ErrorCode::corrupt,
                 fmt::format("'{}': {} rows of weights and {} biases", path.string(), head.classes(), head.bias.size()));
+  const auto finite = [](float value) { return std::isfinite(value); };
+  if (!std::ranges::all_of(head.bias, finite) ||
+      !std::all_of(head.weights.data(), head.weights.data() + head.weights.size(), finite))
+    throw Error(ErrorCode::corrupt,
+                fmt::format("'{}' holds a value that is not finite; get the file again", path.string()));
   return head;
 }
 

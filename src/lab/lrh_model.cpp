@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <numeric>
 
 namespace hone::lab {
 
@@ -35,13 +34,7 @@ MatrixXd draw_gaussian(RandomStream& random, size_t rows, size_t cols) {
   return Eigen::Map<const Eigen::MatrixXf>(values.data(), as_index(rows), as_index(cols)).cast<double>();
 }
 
-std::vector<size_t> draw_subset(RandomStream& random, size_t count, size_t bound) {
-  std::vector<size_t> all(bound);
-  std::iota(all.begin(), all.end(), size_t{0});
-  for (size_t i = 0; i < count; ++i) std::swap(all[i], all[i + random.below(bound - i)]);
-  all.resize(count);
-  return all;
-}
+std::vector<size_t> draw_subset(RandomStream& random, size_t count, size_t bound) { return random.draw(bound, count); }
 
 GlobalHead best_global_head(const MatrixXd& projection, const MatrixXd& moment, const VectorXd& target) {
   const MatrixXd seen = projection * moment;  // E ψφᵀ

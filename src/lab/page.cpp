@@ -56,7 +56,7 @@ std::set<std::string> draw_all(const Report& report, const fs::path& folder, con
   std::set<std::string> drawn;
   if (report.figures.empty()) return drawn;
   const fs::path figures = folder / "figures";
-  fs::create_directories(figures);
+  make_folder(figures);
   for (const Figure& figure : report.figures) {
     watch.report("figures", drawn.size(), report.figures.size());
     files.push_back(write_script(figure, figures));

@@ -20,7 +20,7 @@ std::vector<std::string> with_counts(std::vector<std::string> columns) {
 RowsFile::RowsFile(std::filesystem::path path, std::vector<std::string> columns)
     : path_(std::move(path)), table_(with_counts(std::move(columns))) {
   const std::string header = csv_line(table_.columns());
-  if (!std::filesystem::exists(path_)) write_file_atomically(path_, header);
+  if (!is_there(path_)) write_file_atomically(path_, header);
   const std::string contents = read_file(path_);
   if (!contents.starts_with(header))
     throw Error(

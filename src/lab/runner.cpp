@@ -37,14 +37,6 @@ class FolderLock {
   int fd_;
 };
 
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error || !fs::is_directory(folder))
-    throw Error(ErrorCode::io, fmt::format("cannot make the folder '{}'{}; give another one with -o", folder.string(),
-                                           error ? ": " + error.message() : ""));
-}
-
 // What of `config` the folder's config.json says otherwise, "" if nothing.
 std::string first_difference(const Json& there, const Json& config) {
   for (const auto& [key, value] : config.items())
@@ -57,15 +49,14 @@ std::string first_difference(const Json& there, const Json& config) {
 
 // A kill while config.json is written leaves its beginning beside it.
 bool holds_other_things(const fs::path& folder) {
-  const fs::directory_iterator entries(folder);
-  return std::any_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
-    return !entry.path().filename().string().starts_with("config.json.");
+  return std::ranges::any_of(folder_entries(folder), [](const fs::path& entry) {
+    return !entry.filename().string().starts_with("config.json.");
   });
 }
 
 void keep_config(const fs::path& folder, const Json& config) {
   const fs::path path = folder / "config.json";
-  if (!fs::exists(path)) {
+  if (!is_there(path)) {
     if (holds_other_things(folder))
       throw Error(ErrorCode::bad_input,
                   fmt::format("'{}' is not empty and holds no config.json, so it is not a run's; give another folder",

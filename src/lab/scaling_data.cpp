@@ -2,8 +2,6 @@
 // n images are searched for neighbours.
 #include <fmt/format.h>
 
-#include <numeric>
-
 #include "base/random.h"
 #include "lab/experiments.h"
 #include "lab/image_answers.h"
@@ -17,12 +15,7 @@ constexpr size_t reference_width = 50;
 
 // The first `count` of a random order of the training images; larger counts contain smaller ones.
 std::vector<size_t> subset(uint64_t seed, size_t count, size_t of) {
-  RandomStream random(seed, "scaling-data");
-  std::vector<size_t> order(of);
-  std::iota(order.begin(), order.end(), size_t{0});
-  for (size_t i = 0; i < count; ++i) std::swap(order[i], order[i + random.below(of - i)]);
-  order.resize(count);
-  return order;
+  return RandomStream(seed, "scaling-data").draw(of, count);
 }
 
 class ScalingData final : public Experiment {

@@ -16,7 +16,7 @@ namespace hone::lab {
 std::filesystem::path sst2_file() {
   const char* data = std::getenv("HONE_DATA");
   const std::filesystem::path file = std::filesystem::path(data ? data : "") / "sst2" / "dev.tsv";
-  if (!data || !std::filesystem::exists(file))
+  if (!data || !is_there(file))
     throw Error(ErrorCode::not_found,
                 fmt::format("SST-2's validation set is needed: {}; set HONE_DATA to a folder that holds sst2/dev.tsv "
                             "(GLUE, sst2, a tab between label and sentence)",
@@ -52,13 +52,10 @@ std::vector<size_t> sst2_task(uint64_t seed, size_t number, size_t sentences, si
                 fmt::format("task {} with {} examples: there are {} sentences", number, examples, sentences));
   std::vector<size_t> order(sentences);
   std::iota(order.begin(), order.end(), size_t{0});
-  const auto shuffle = [&](RandomStream random, size_t count) {
-    for (size_t i = 0; i < count; ++i) std::swap(order[i], order[i + random.below(order.size() - i)]);
-  };
-  shuffle(RandomStream(seed, "sst2/queries"), sentences);
+  RandomStream(seed, "sst2/queries").draw(std::span(order), sentences);
   const size_t query = order[number];
   order.erase(order.begin() + static_cast<ptrdiff_t>(number));
-  shuffle(RandomStream(seed, fmt::format("sst2/{}", number)), examples);
+  RandomStream(seed, fmt::format("sst2/{}", number)).draw(std::span(order), examples);
   order.resize(examples);
   order.push_back(query);
   return order;

@@ -22,9 +22,8 @@ constexpr size_t least_bytes = 4000;
 // The last by name of the folder's entries that `is_one` accepts; empty if there is none.
 fs::path last_entry(const fs::path& folder, const std::function<bool(const fs::path&)>& is_one) {
   fs::path last;
-  std::error_code unreadable;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, unreadable))
-    if (is_one(entry.path())) last = std::max(last, entry.path());
+  for (const fs::path& entry : folder_entries(folder))
+    if (is_one(entry)) last = entry;
   return last;
 }
 
@@ -63,22 +62,24 @@ std::optional<TextWindow> window_of(const Document& document, size_t offset, siz
 
 std::vector<fs::path> files_below(const fs::path& folder, std::span<const std::string_view> ends) {
   std::vector<fs::path> files;
-  std::error_code unreadable;
+  std::error_code unreadable, dangling;
   for (fs::recursive_directory_iterator at(folder, unreadable), end; !unreadable && at != end;
        at.increment(unreadable)) {
     const std::string name = at->path().filename().string();
-    if (at->is_regular_file(unreadable) &&
+    if (at->is_regular_file(dangling) &&
         std::ranges::any_of(ends, [&](std::string_view wanted) { return name.ends_with(wanted); }))
       files.push_back(at->path());
   }
+  if (unreadable && unreadable != std::errc::no_such_file_or_directory)
+    throw Error(ErrorCode::io, fmt::format("cannot read what is below '{}': {}; {}", folder.string(),
+                                           unreadable.message(), advice_for(unreadable.value())));
   std::ranges::sort(files);
   return files;
 }
 
 Corpus python_library(const fs::path& libraries) {
   const fs::path folder = last_entry(libraries, [](const fs::path& entry) {
-    std::error_code unreadable;
-    return entry.filename().string().starts_with("python3") && fs::exists(entry / "os.py", unreadable);
+    return entry.filename().string().starts_with("python3") && is_there(entry / "os.py");
   });
   constexpr std::string_view ends[] = {".py"};
   return read_corpus("Python's library", "python3", folder, ends, [](const fs::path& below) {
@@ -104,8 +105,7 @@ Split split(const Corpus& corpus, size_t count, size_t offset, size_t bytes, uin
   std::vector<TextWindow> windows;
   for (const Document& document : corpus.documents)
     if (std::optional<TextWindow> window = window_of(document, offset, bytes)) windows.push_back(std::move(*window));
-  RandomStream random(seed, "held out/" + corpus.name);
-  for (size_t i = 0; i < windows.size(); ++i) std::swap(windows[i], windows[i + random.below(windows.size() - i)]);
+  RandomStream(seed, "held out/" + corpus.name).draw(std::span(windows), windows.size());
   windows.resize(windows.size() / 3);
   if (windows.size() < count)
     throw Error(ErrorCode::bad_input, fmt::format("{} has {} held-out files of {} bytes and more, not {}", corpus.name,
@@ -129,7 +129,7 @@ Store corpus_store(const Model& model, std::span<const Document* const> document
         nlohmann::json{{"text", document->text}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
   const std::string hash = content_hash(fmt::format("{} {}\n{}", identity.base_hash, chunk_tokens, lines));
   const fs::path store = folder / fmt::format("texts-{}.hone", hash);
-  if (fs::exists(store)) return Store::open(store, identity);
+  if (is_there(store)) return Store::open(store, identity);
   const fs::path part = folder / fmt::format("texts-{}.part", hash), texts = folder / fmt::format("{}.jsonl", hash);
   {
     Store made = Store::create(part, identity);

@@ -23,7 +23,7 @@ struct Corpus {
   std::string hash;                 // of all names and texts
 };
 
-// Files below a folder whose names end so, by path.
+// Files below a folder whose names end so, by path. Throws Error{io} for one that cannot be read.
 std::vector<std::filesystem::path> files_below(const std::filesystem::path& folder,
                                                std::span<const std::string_view> ends);
 

@@ -38,12 +38,11 @@ std::vector<std::string> corpus_pieces(size_t count) {
   const auto take = [&](const fs::path& folder, std::initializer_list<std::string_view> ends) {
     std::ranges::move(files_below(folder, {ends.begin(), ends.size()}), std::back_inserter(files));
   };
-  std::error_code unreadable;
   std::vector<fs::path> folders;
-  for (const fs::directory_entry& entry : fs::directory_iterator("/usr/lib", unreadable))
-    if (fs::exists(entry.path() / "os.py", unreadable)) folders.push_back(entry.path());
-  for (const fs::directory_entry& entry : fs::directory_iterator("/usr/share/doc", unreadable))
-    if (entry.path().filename().string().starts_with("linux-doc-")) folders.push_back(entry.path());
+  for (const fs::path& entry : folder_entries("/usr/lib"))
+    if (is_there(entry / "os.py")) folders.push_back(entry);
+  for (const fs::path& entry : folder_entries("/usr/share/doc"))
+    if (entry.filename().string().starts_with("linux-doc-")) folders.push_back(entry);
   std::ranges::sort(folders);
   for (const fs::path& folder : folders) take(folder, {".py", ".rst", ".rst.gz", ".txt.gz"});
   std::vector<std::string> pieces;
@@ -61,7 +60,7 @@ std::vector<std::string> corpus_pieces(size_t count) {
 
 fs::path minilm_folder() {
   fs::path folder = hub_path(hub_model("minilm"));
-  if (!fs::exists(folder)) throw Error(ErrorCode::not_found, "MiniLM is needed: run `hone model get minilm`");
+  if (!is_there(folder)) throw Error(ErrorCode::not_found, "MiniLM is needed: run `hone model get minilm`");
   return folder;
 }
 
@@ -69,7 +68,7 @@ fs::path cached_vectors(const TextEncoder& encoder, std::span<const std::string>
   std::string all = encoder.identity();
   for (const std::string& text : texts) all += fmt::format("{} {}", text.size(), text);
   fs::path file = lab_cache(fmt::format("vectors-{}.npy", content_hash(all)));
-  if (!fs::exists(file)) write_npy(file, encoder.embed(texts, {}, watch));
+  if (!is_there(file)) write_npy(file, encoder.embed(texts, {}, watch));
   return file;
 }
 

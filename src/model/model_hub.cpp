@@ -116,8 +116,8 @@ Tools find_tools(const Watch& watch) {
 }
 
 fs::path only_wheel(const fs::path& folder, const std::string& requirement) {
-  for (const auto& file : fs::directory_iterator(folder))
-    if (file.path().extension() == ".whl") return file.path();
+  for (const fs::path& file : folder_entries(folder))
+    if (file.extension() == ".whl") return file;
   throw Error(ErrorCode::io, fmt::format("pip left no wheel for {}", requirement));
 }
 

@@ -1,0 +1,42 @@
+// Folders: what is there, what is made, and what the system refuses.
+#include <gtest/gtest.h>
+
+#include "base/files.h"
+#include "lab/text_corpora.h"
+#include "tests/expect_error.h"
+#include "tests/temporary_folder.h"
+
+namespace hone::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(Folders, EntriesByName) {
+  const TemporaryFolder folder;
+  for (const char* name : {"b", "a/inner", "c"}) folder.write(name, "x");
+  EXPECT_EQ(folder_entries(folder.path()),
+            (std::vector<fs::path>{folder.path() / "a", folder.path() / "b", folder.path() / "c"}));
+  EXPECT_TRUE(folder_entries(folder.path() / "absent").empty());
+  HONE_EXPECT_ERROR(folder_entries(folder.path() / "b"), ErrorCode::io, "cannot read the folder");
+  constexpr std::string_view ends[] = {"inner"};
+  EXPECT_EQ(lab::files_below(folder.path(), ends), std::vector<fs::path>{folder.path() / "a" / "inner"});
+  EXPECT_TRUE(lab::files_below(folder.path() / "absent", ends).empty());
+  HONE_EXPECT_ERROR(lab::files_below(folder.path() / "b", ends), ErrorCode::io, "below");
+}
+
+TEST(Folders, AreMadeOnce) {
+  const TemporaryFolder folder;
+  const fs::path inner = folder.path() / "a" / "b";
+  EXPECT_FALSE(is_there(inner));
+  make_folder(inner);
+  EXPECT_TRUE(is_there(inner));
+  make_folder(inner);
+  const fs::path file = folder.write("file", "x");
+  for (const fs::path& place : {file, file / "below"})
+    HONE_EXPECT_ERROR(make_folder(place), ErrorCode::io, "cannot make the folder '" + place.string());
+  EXPECT_FALSE(is_there(file / "below"));
+  EXPECT_FALSE(is_there(folder.path() / std::string(5000, 'x')));
+}
+
+}  // namespace
+}  // namespace hone::test
