@@ -72,7 +72,8 @@ void exact() {
   exact_beside_faiss(60000, 480, 1, 200, 0);
   exact_beside_faiss(10000, 576, 1, 200, 0);
   exact_beside_faiss(100000, 384, 32, 50, 0);
-  fmt::print("share of TTT's time: at most .25 is asked, with the 10900, 2130 and 250 local heads a second of bench heads\n");
+  fmt::print(
+      "share of TTT's time: at most .25 is asked, with the 10900, 2130 and 250 local heads a second of bench heads\n");
 }
 
 // Every row and `copies` of it with noise, `noise` times its length.
