@@ -19,6 +19,12 @@ void check_row(ConstMatrixView x, size_t i, std::string_view what) {
 
 }  // namespace
 
+bool is_finite(std::span<const float> values) {
+  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
+}
+
+bool is_finite(ConstMatrixView values) { return is_finite(std::span(values.data, values.rows * values.cols)); }
+
 void check_finite(ConstMatrixView x, std::string_view what) {
   for (size_t i = 0; i < x.rows; ++i) check_row(x, i, what);
 }

@@ -8,6 +8,8 @@
 
 namespace hone {
 
+bool is_finite(std::span<const float> values);
+bool is_finite(ConstMatrixView values);
 // Throws Error{bad_input} naming `what` and the row of the first NaN or infinity.
 void check_finite(ConstMatrixView x, std::string_view what);
 // check_points in parts: of the whole, and of one point.

@@ -12,6 +12,8 @@
 #include "base/parallel.h"
 #include "base/random.h"
 #include "heads/checks.h"
+#include "heads/locality.h"
+#include "heads/scores.h"
 #include "heads/votes.h"
 
 namespace hone {
@@ -22,12 +24,6 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 [[noreturn]] void refuse(std::string message) { throw Error(ErrorCode::bad_input, std::move(message)); }
-
-void check_truth(std::span<const int> truth, size_t classes) {
-  for (size_t q = 0; q < truth.size(); ++q)
-    if (truth[q] < 0 || static_cast<size_t>(truth[q]) >= classes)
-      refuse(fmt::format("the label of query {} is {}, not in 0 … {}", q, truth[q], classes - 1));
-}
 
 void check(ConstMatrixView x, std::span<const int> y, size_t classes, ConstMatrixView queries,
            std::span<const int> truth, const ClassifyOptions& options) {
@@ -203,79 +199,6 @@ class Classifier {
   std::array<size_t, 2> votes_;  // k of each Vote
 };
 
-bool finite(std::span<const float> values) {
-  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
-}
-
-decide::Interval interval_of(std::span<const double> values, uint64_t seed) {
-  constexpr size_t draws = 2000;
-  if (values.empty()) return {};
-  if (std::ranges::all_of(values, [](double value) { return std::isfinite(value); }))
-    return decide::bootstrap_mean(values, seed, draws);
-  const double sum = std::reduce(values.begin(), values.end());
-  return {sum, sum, sum};
-}
-
-Matrix log_probabilities(const LinearHead& head, ConstMatrixView x) {
-  Matrix logits = head.logits(x);
-  log_softmax(logits);
-  return logits;
-}
-
-// Local heads where they were not meant to be used, each judged by its means over points; one that diverged is wrong,
-// infinitely so.
-struct Means {
-  std::vector<double> accuracy, log_loss;
-
-  void add(const LinearHead& head, ConstMatrixView x, std::span<const int> truth) {
-    if (truth.empty()) return;
-    const Matrix log_p = log_probabilities(head, x);
-    double right = 0, loss = 0;
-    for (size_t i = 0; i < truth.size(); ++i) {
-      const auto row = log_p.row(i);
-      const bool sound = finite(row);
-      right += sound && std::ranges::max_element(row) - row.begin() == truth[i] ? 1 : 0;
-      loss -= sound ? static_cast<double>(row[static_cast<size_t>(truth[i])]) : -INFINITY;
-    }
-    accuracy.push_back(right / static_cast<double>(truth.size()));
-    log_loss.push_back(loss / static_cast<double>(truth.size()));
-  }
-};
-
-void measure_locality(const LinearHead& global, ConstMatrixView x, std::span<const int> y, const Neighbours& teachers,
-                      ConstMatrixView queries, std::span<const int> truth, const LocalTraining& training,
-                      const ClassifyOptions& options, const Watch& watch, Classification& result) {
-  constexpr size_t heads_at_once = 64;
-  const std::vector<size_t> sample =
-      RandomStream(options.seed, "locality").draw(queries.rows, std::min(options.locality_queries, queries.rows));
-  std::vector<int64_t> ids;
-  for (const size_t q : sample) ids.insert(ids.end(), teachers.ids_of(q).begin(), teachers.ids_of(q).end());
-  Means own, elsewhere;
-  const size_t k = teachers.k;
-  for (size_t first = 0; first < sample.size(); first += heads_at_once) {
-    watch.report("locality", first, sample.size());
-    const size_t count = std::min(heads_at_once, sample.size() - first);
-    const NeighbourIds some{std::span(ids).subspan(first * k, count * k), k};
-    const std::vector<LinearHead> heads = local_heads(global, x, y, some, training, watch);
-    for (size_t h = 0; h < count; ++h) {
-      watch.cancel.check();
-      Matrix seen = Matrix::uninitialized(k, x.cols);
-      std::vector<int> labels;
-      for (const int64_t id : some.of(h)) {
-        if (id < 0) continue;
-        std::ranges::copy(x.row(static_cast<size_t>(id)), seen.row(labels.size()).begin());
-        labels.push_back(y[static_cast<size_t>(id)]);
-      }
-      own.add(heads[h], seen.view().row_range(0, labels.size()), labels);
-      elsewhere.add(heads[h], queries, truth);
-    }
-  }
-  result.own_accuracy = interval_of(own.accuracy, options.seed);
-  result.own_log_loss = interval_of(own.log_loss, options.seed);
-  result.elsewhere_accuracy = interval_of(elsewhere.accuracy, options.seed);
-  result.elsewhere_log_loss = interval_of(elsewhere.log_loss, options.seed);
-}
-
 }  // namespace
 
 Classification classify(ConstMatrixView x, std::span<const int> y, size_t classes, ConstMatrixView queries,
@@ -344,58 +267,6 @@ Classification classify(ConstMatrixView x, std::span<const int> y, size_t classe
   }
   measure_locality(classifier.global(), x, y, teachers, queries, truth, to_the_end, options, watch, result);
   return result;
-}
-
-std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::span<const int> truth, uint64_t seed) {
-  if (answers.empty() || truth.empty()) refuse("there are no answers to score");
-  const size_t queries = truth.size();
-  std::vector<ClassifyScore> scores;
-  std::vector<double> base_right, base_loss;
-  for (const Answers& way : answers) {
-    const Matrix& log_p = way.log_probabilities;
-    if (log_p.rows() != queries) refuse(fmt::format("{}: {} answers to {} queries", way.name, log_p.rows(), queries));
-    if (log_p.cols() != answers[0].log_probabilities.cols())
-      refuse(fmt::format("{}: answers of {} classes, the first way's are of {}", way.name, log_p.cols(),
-                         answers[0].log_probabilities.cols()));
-    check_truth(truth, log_p.cols());
-    constexpr size_t bins = 15;
-    std::vector<double> right(queries), loss(queries), bin_confidence(bins), bin_right(bins);
-    ClassifyScore score;
-    score.name = way.name;
-    score.worst_bits = -INFINITY;
-    for (size_t q = 0; q < queries; ++q) {
-      const auto row = log_p.row(q);
-      const auto best = std::ranges::max_element(row);
-      const bool sound = finite(row);
-      right[q] = sound && best - row.begin() == truth[q] ? 1 : 0;
-      loss[q] = sound ? -static_cast<double>(row[static_cast<size_t>(truth[q])]) : INFINITY;
-      const double confidence = sound ? std::exp(static_cast<double>(*best)) : 1;
-      const size_t bin = std::min(bins - 1, static_cast<size_t>(confidence * bins));
-      bin_confidence[bin] += confidence;
-      bin_right[bin] += right[q];
-      if (!sound) score.worst_bits = INFINITY;
-      for (size_t c = 0; c < row.size(); ++c)
-        score.worst_bits = std::max(
-            score.worst_bits, (static_cast<double>(answers[0].log_probabilities.row(q)[c]) - row[c]) / std::log(2.0));
-    }
-    for (size_t b = 0; b < bins; ++b)
-      score.calibration_error += std::fabs(bin_right[b] - bin_confidence[b]) / static_cast<double>(queries);
-    score.accuracy = decide::share_interval(static_cast<size_t>(std::ranges::count(right, 1.0)), queries);
-    score.log_loss = interval_of(loss, seed);
-    if (scores.empty()) {
-      base_right = right;
-      base_loss = loss;
-    }
-    for (size_t q = 0; q < queries; ++q) {
-      right[q] -= base_right[q];
-      loss[q] -= base_loss[q];
-    }
-    score.accuracy_gain = interval_of(right, seed);
-    score.log_loss_gain = interval_of(loss, seed);
-    score.queries_per_second = static_cast<double>(queries) / std::max(way.seconds, 1e-9);
-    scores.push_back(std::move(score));
-  }
-  return scores;
 }
 
 }  // namespace hone

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/parallel.h"
+#include "heads/checks.h"
 #include "heads/neighbours_kernels.h"
 #include "hone/neighbours.h"
 #include "model/safetensors.h"
@@ -13,11 +14,6 @@ namespace hone {
 namespace {
 
 constexpr size_t heads_a_batch = 1024;
-
-bool finite(ConstMatrixView values) {
-  return std::all_of(values.data, values.data + values.rows * values.cols,
-                     [](float value) { return std::isfinite(value); });
-}
 
 Error corrupt(const std::filesystem::path& path, const std::string& why) {
   return {ErrorCode::corrupt, fmt::format("'{}' does not hold experts: {}; make it anew", path.string(), why)};
@@ -53,7 +49,7 @@ Experts Experts::fit(const LinearHead& start, ConstMatrixView x, std::span<const
     for (size_t e = 0; e < count; ++e) {
       std::copy_n(heads[e].weights.data(), heads[e].weights.size(), weights.row((first + e) * start.classes()).data());
       std::ranges::copy(heads[e].bias, bias.row(first + e).begin());
-      if (!finite(heads[e].weights) || !finite(bias.view().row_range(first + e, 1)))
+      if (!is_finite(heads[e].weights) || !is_finite(bias.view().row_range(first + e, 1)))
         throw Error(
             ErrorCode::bad_input,
             fmt::format("experts: the head of expert {} diverged: after {} steps at learning rate {} its weights "
@@ -130,7 +126,7 @@ Experts Experts::open(const std::filesystem::path& path) {
   if (centroids.empty() || bias.rows() != centroids.rows() || bias.empty() || weights.cols() != centroids.cols() ||
       weights.rows() != bias.size() || (!labels.empty() && labels.size() != bias.cols()))
     throw corrupt(path, "its tensors' shapes do not fit each other");
-  if (!finite(weights) || !finite(bias)) throw corrupt(path, "a head holds a value that is not finite");
+  if (!is_finite(weights) || !is_finite(bias)) throw corrupt(path, "a head holds a value that is not finite");
   try {
     return {metric, std::move(centroids), std::move(weights), std::move(bias), std::move(labels)};
   } catch (const Error& error) {

@@ -65,8 +65,7 @@ class GlobalObjective : public LineObjective {
     const size_t matrix = classes_ * x_.cols;
     for (size_t i = 0; i < x_.rows; ++i) std::copy_n(direction + matrix, classes_, change_.row(i).begin());
     linear_forward(packed_, 0, x_.rows, {direction, classes_, x_.cols}, change_, true);
-    if (!std::all_of(change_.data(), change_.data() + change_.size(), [](float value) { return std::isfinite(value); }))
-      refuse_scale(x_);
+    if (!is_finite(change_)) refuse_scale(x_);
     square_ = dot(weights_.data(), weights_.data(), matrix);
     product_ = dot(weights_.data(), direction, matrix);
     direction_square_ = dot(direction, direction, matrix);
@@ -208,7 +207,7 @@ LinearHead fit_head_adam(ConstMatrixView x, std::span<const int> y, size_t class
       step(head.bias.data(), bias_gradient.data(), classes, matrix);
     }
   }
-  if (!std::all_of(head.weights.data(), head.weights.data() + matrix, [](float w) { return std::isfinite(w); }))
+  if (!is_finite(head.weights))
     throw Error(
         ErrorCode::bad_input,
         fmt::format("head fit: it diverged: its weights are not finite after {} epochs at learning_rate {}; give "

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "heads/checks.h"
 #include "heads/local_trainer.h"
 #include "hone/heads.h"
 
@@ -94,13 +95,9 @@ Mixing best_prior(const PseudoQueries& pseudo, double trust, double floor) {
   return mixing;
 }
 
-bool finite(std::span<const float> values) {
-  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
-}
-
 // log softmax(logits)[c], or −∞ for all c where the head has diverged.
 double log_probability(std::span<const float> logits, size_t c) {
-  if (!finite(logits)) return -INFINITY;
+  if (!is_finite(logits)) return -INFINITY;
   const double top = *std::ranges::max_element(logits);
   double sum = 0;
   for (const float value : logits) sum += std::exp(value - top);
@@ -164,7 +161,7 @@ CheckpointPrior checkpoint_prior(const CrossFit& cross, ConstMatrixView x, std::
     const LocalAnswers answers = local_answers(cross.heads[f], x, y, {ids, k}, queries, training, true, watch);
     for (size_t q = 0; q < rows.size(); ++q) {
       const auto label = static_cast<size_t>(y[rows[q]]);
-      if (!finite(answers.logits[0].row(q)))
+      if (!is_finite(answers.logits[0].row(q)))
         refuse(fmt::format("checkpoint prior: the base's logits of pseudo-query {} are not finite", rows[q]));
       for (size_t j = 0; j < m; ++j) all.log_probabilities.push_back(log_probability(answers.logits[j].row(q), label));
       all.excess.resize(all.log_probabilities.size());
@@ -201,13 +198,13 @@ LocalMixture mix_checkpoints(const LocalAnswers& answers, const CheckpointPrior&
   LocalMixture mixture{Matrix(queries, classes), Matrix(queries, m), prior.bound_bits()};
   std::vector<double> weight(m), excess(m), sum(classes), base(classes);
   for (size_t q = 0; q < queries; ++q) {
-    if (!finite(answers.logits[0].row(q)))
+    if (!is_finite(answers.logits[0].row(q)))
       refuse(fmt::format("mixture: the base's logits of query {} are not finite", q));
     if (prior.trust > 0) write_excess(answers.left_out.row(q), excess.data());
     double total = 0;
     for (size_t j = 0; j < m; ++j) {
       const double tilt = prior.trust > 0 ? std::exp(-prior.trust * excess[j]) : 1;
-      total += weight[j] = finite(answers.logits[j].row(q)) ? prior.weights[j] * tilt : 0;
+      total += weight[j] = is_finite(answers.logits[j].row(q)) ? prior.weights[j] * tilt : 0;
     }
     for (size_t j = 0; j < m; ++j)
       weight[j] = (total > 0 ? (1 - prior.floor) * weight[j] / total : 0) + (j == 0 ? total > 0 ? prior.floor : 1 : 0);

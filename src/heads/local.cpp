@@ -31,9 +31,7 @@ void check_start(const LinearHead& start, ConstMatrixView x) {
   if (start.dimension() != x.cols || start.bias.size() != start.classes())
     refuse(fmt::format("head: has {} features and {} biases for {} classes; the points have {} features",
                        start.dimension(), start.bias.size(), start.classes(), x.cols));
-  const auto finite = [](float value) { return std::isfinite(value); };
-  if (!std::ranges::all_of(start.bias, finite) ||
-      !std::all_of(start.weights.data(), start.weights.data() + start.weights.size(), finite))
+  if (!is_finite(start.bias) || !is_finite(start.weights))
     refuse(
         "head: the head to start from has weights that are not finite: it diverged; fit it with a smaller learning "
         "rate or fewer steps, or scale the features");

@@ -46,6 +46,11 @@ auto by_faiss(const Body& body) {
   }
 }
 
+void append_index(const faiss::Index& index, std::string& bytes) {
+  StringWriter writer(bytes);
+  by_faiss([&] { faiss::write_index(&index, &writer); });
+}
+
 // FAISS's similarities become distances; every query's neighbours are brought into the order of distance and id.
 void put_in_order(Neighbours& found, Metric metric) {
   parallel_for(found.queries(), [&](size_t q) {
@@ -120,10 +125,7 @@ class InvertedLists final : public ApproximateSearch {
     return found;
   }
 
-  void append_to(std::string& bytes) const override {
-    StringWriter writer(bytes);
-    by_faiss([&] { faiss::write_index(index_.get(), &writer); });
-  }
+  void append_to(std::string& bytes) const override { append_index(*index_, bytes); }
 
  private:
   static ConstMatrixView centroids_of(const faiss::IndexIVFFlat& index) {
@@ -167,10 +169,7 @@ class Graph final : public ApproximateSearch {
     return found;
   }
 
-  void append_to(std::string& bytes) const override {
-    StringWriter writer(bytes);
-    by_faiss([&] { faiss::write_index(index_.get(), &writer); });
-  }
+  void append_to(std::string& bytes) const override { append_index(*index_, bytes); }
 
  private:
   std::unique_ptr<faiss::IndexHNSW> index_;

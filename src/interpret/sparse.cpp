@@ -10,6 +10,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 // After foreach_target.
+#include "base/lanes-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -20,16 +21,6 @@ using Float = hn::ScalableTag<float>;
 using Vec = hn::Vec<Float>;
 
 constexpr float lowest = -std::numeric_limits<float>::infinity();
-
-// Calls body(vector tag, offset) for whole vectors and body(one-lane tag, offset) for the rest of [0, count).
-template <class Body>
-HWY_INLINE void for_lanes(size_t count, const Body& body) {
-  const Float d;
-  size_t i = 0;
-  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) body(d, i);
-  const hn::CappedTag<float, 1> one;
-  for (; i < count; ++i) body(one, i);
-}
 
 // A value that at least k of `values` reach.
 float lower_bound_of_largest(std::span<const float> values, size_t k, std::vector<float>& maxima) {

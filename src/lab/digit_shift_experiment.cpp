@@ -14,7 +14,7 @@ class DigitShiftExperiment : public Experiment {
   bool needs_model() const override { return true; }
   Json settings(Size size) const override {
     const size_t tasks = size == Size::quick ? 40 : 2000;
-    const size_t descents = size == Size::quick ? 2 : size == Size::full ? tasks : 200;
+    const size_t descents = by_size(size, 2, 200, tasks);
     return {{"tasks", tasks},     {"tasks_per_pass", 4},       {"examples", 10},     {"layers", 4},
             {"c", {.05, .1, .2}}, {"descent_tasks", descents}, {"descent_steps", 30}};
   }

@@ -20,6 +20,10 @@ using Json = nlohmann::ordered_json;  // keys stay in the order in which they we
 
 enum class Size { quick, standard, full };
 
+inline size_t by_size(Size size, size_t quick, size_t standard, size_t full) {
+  return size == Size::quick ? quick : size == Size::full ? full : standard;
+}
+
 // One of our numbers beside the published one, both as the page shows them ("0.0719 ± 0.0029").
 struct Finding {
   std::string quantity;

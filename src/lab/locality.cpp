@@ -50,12 +50,8 @@ class Locality final : public Experiment {
   }
 
   Json settings(Size size) const override {
-    const bool quick = size == Size::quick;
     Json settings = saved_spaces_config();
-    settings.update({{"queries", quick                ? 400
-                                 : size == Size::full ? 10000
-                                                      : 2000},
-                     {"queries_a_task", quick ? 100 : 250}});
+    settings.update({{"queries", by_size(size, 400, 2000, 10000)}, {"queries_a_task", by_size(size, 100, 250, 250)}});
     return settings;
   }
   std::vector<std::string> columns() const override {

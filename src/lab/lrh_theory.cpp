@@ -12,18 +12,15 @@ class LrhTheory final : public Experiment {
   }
 
   Json settings(Size size) const override {
-    const auto by_size = [size](int quick, int standard, int full) {
-      return size == Size::quick ? quick : size == Size::full ? full : standard;
-    };
     return {{"global",
              {{"base", {{"d1", 256}, {"d2", 64}}},
               {"grid", {{"d2", {16, 32, 64, 96, 128, 192, 224}}}},
               {"examples_per_feature", 8},
-              {"draws", by_size(16, 60, 200)}}},
+              {"draws", by_size(size, 16, 60, 200)}}},
             {"shared",
              {{"base", {{"d2", 64}, {"s", 8}, {"k", 64}, {"noise", 0.25}}},
               {"grid", {{"k", {16, 32, 64, 128, 256}}, {"s", {2, 4, 8, 16, 32}}, {"d2", {16, 32, 64, 128}}}},
-              {"draws", by_size(100, 400, 2000)}}},
+              {"draws", by_size(size, 100, 400, 2000)}}},
             {"recovery",
              {{"base", {{"d1", 512}, {"s", 8}, {"k", 800}, {"noise", 0.25}}},
               {"grid",
@@ -31,7 +28,7 @@ class LrhTheory final : public Experiment {
                 {"s", {2, 4, 8, 16, 32}},
                 {"d1", {64, 128, 256, 512, 1024}},
                 {"noise", {0.0625, 0.125, 0.25, 0.5, 1.0}}}},
-              {"draws", by_size(16, 60, 200)}}},
+              {"draws", by_size(size, 16, 60, 200)}}},
             {"locality",
              {{"d1", 256},
               {"s", 8},
@@ -42,7 +39,7 @@ class LrhTheory final : public Experiment {
               {"d2", {16, 32, 64, 128, 192, 224}},
               {"k", {5, 10, 20, 30, 50, 100, 200, 400}},
               {"queries", 64},
-              {"draws", by_size(4, 16, 60)}}}};
+              {"draws", by_size(size, 4, 16, 60)}}}};
   }
   std::vector<std::string> columns() const override { return lrh_columns(); }
   size_t tasks(const Json& config) const override { return lrh_tasks(config); }

@@ -22,9 +22,7 @@ class NeighbourhoodSize final : public Experiment {
     const bool quick = size == Size::quick;
     Json settings = saved_spaces_config();
     settings.update({{"k", quick ? Json{1, 5, 20, 50, 200} : Json{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}},
-                     {"queries", quick                ? 500
-                                 : size == Size::full ? 10000
-                                                      : 2000},
+                     {"queries", by_size(size, 500, 2000, 10000)},
                      {"queries_a_task", quick ? 250 : 500}});
     return settings;
   }

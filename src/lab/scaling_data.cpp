@@ -31,9 +31,7 @@ class ScalingData final : public Experiment {
     settings.update({{"data_sha256", image_data_sha256("MNIST")},
                      {"net", saved_file_config(std::string(reference_net) + ".safetensors")},
                      {"images", quick ? Json{500, 5000, 50000} : Json{500, 1500, 5000, 15000, 50000}},
-                     {"seeds", quick                ? 1
-                               : size == Size::full ? 10
-                                                    : 3},
+                     {"seeds", by_size(size, 1, 3, 10)},
                      {"queries", quick ? 1000 : 10000},
                      {"head", {{"ridge", 1e-4}, {"max_iterations", 500}}},
                      {"saved_heads", Json::array()}});

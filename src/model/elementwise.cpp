@@ -10,6 +10,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 // After foreach_target.
+#include "base/lanes-inl.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
@@ -19,16 +20,6 @@ namespace hone::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using Float = hn::ScalableTag<float>;
 using Vec = hn::Vec<Float>;
-
-// Calls body(vector tag, offset) for whole vectors and body(one-lane tag, offset) for the rest of [0, count).
-template <class Body>
-HWY_INLINE void for_lanes(size_t count, const Body& body) {
-  const Float d;
-  size_t i = 0;
-  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) body(d, i);
-  const hn::CappedTag<float, 1> one;
-  for (; i < count; ++i) body(one, i);
-}
 
 float sum_of_products(const float* a, const float* b, size_t count) {
   const Float d;
