@@ -97,8 +97,9 @@ TEST(ExactNeighbours, AreThoseOfBruteForce) {
   struct Case {
     size_t n, d, queries, k;
   };
-  for (const auto& [n, d, queries, k] : {Case{1, 1, 1, 1}, Case{37, 3, 5, 37}, Case{700, 300, 3, 10},
-                                         Case{700, 300, 4, 10}, Case{5000, 25, 197, 60}, Case{9001, 17, 97, 3}}) {
+  for (const auto& [n, d, queries, k] :
+       {Case{1, 1, 1, 1}, Case{37, 3, 5, 37}, Case{700, 300, 3, 10}, Case{700, 300, 4, 10}, Case{5000, 25, 197, 60},
+        Case{9001, 17, 97, 3}, Case{9001, 17, 2, 3}, Case{9001, 8, 40, 4000}, Case{9001, 7, 40, 30}}) {
     SCOPED_TRACE(testing::Message() << n << " points of " << d << ", " << queries << " queries, k " << k);
     const Matrix points = gaussian(n, d, 1), asked = gaussian(queries, d, 2);
     const NeighbourIndex index = NeighbourIndex::build(points);
@@ -113,6 +114,17 @@ TEST(ExactNeighbours, TiesAreInTheOrderOfIds) {
   for (const size_t queries : {size_t{2}, size_t{60}})
     expect_same(NeighbourIndex::build(points).search(asked.view().row_range(0, queries), 100),
                 brute_force(points, asked.view().row_range(0, queries), 100, Metric::l2));
+}
+
+// So many points are equally near that nothing but distances tells them apart.
+TEST(ExactNeighbours, AmongManyCopies) {
+  Matrix points = gaussian(6000, 12, 1);
+  for (size_t i = 0; i < 4000; ++i) std::ranges::copy(points.row(7), points.row(i).begin());
+  Matrix asked = gaussian(50, 12, 2);
+  for (size_t q = 0; q < 10; ++q) std::ranges::copy(points.row(7), asked.row(q).begin());
+  for (const size_t queries : {size_t{2}, size_t{50}})
+    expect_same(NeighbourIndex::build(points).search(asked.view().row_range(0, queries), 20),
+                brute_force(points, asked.view().row_range(0, queries), 20, Metric::l2));
 }
 
 // ½‖x‖² − q·x is 5·10⁵ in fp32 here, a step of which is .03; distances are below 1.

@@ -76,11 +76,11 @@ class NeighbourIndex {
   // [n, d] as they are compared, at length 1 if the metric is the cosine; flat only, otherwise empty.
   ConstMatrixView points() const;
 
-  // For queries [Q, d]. Exact if flat: candidates come from a product in fp32 whose rounding error is bounded, their
-  // distances are computed anew from differences in fp64, and a query whose candidates the bound cannot tell from the
-  // others is compared with every point that way. A query's result depends neither on the other queries nor on the
-  // number of threads; memory beside the result is a few MB. `effort` other than 0 overrides the index's. Throws
-  // Error{bad_input} for another dimension, k = 0 or k > n, or a query that is not finite; Error{cancelled}.
+  // For queries [Q, d]. Exact if flat: candidates come from products of bytes or in fp32 whose rounding error is
+  // bounded, their distances are computed anew from differences in fp64, and a query whose candidates the bound cannot
+  // tell from the others is compared with every point that way. A query's result depends neither on the other queries
+  // nor on the number of threads; memory beside the result is a few MB. `effort` other than 0 overrides the index's.
+  // Throws Error{bad_input} for another dimension, k = 0 or k > n, or a query that is not finite; Error{cancelled}.
   Neighbours search(ConstMatrixView queries, size_t k, const Watch& watch = {}, size_t effort = 0) const;
 
   // One file with a checksum over all of it. Writing is atomic. Throws Error{not_found, io}; opening

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+
+#include <hwy/cache_control.h>
 
 #include "base/parallel.h"
 #include "heads/neighbours_kernels.h"
@@ -16,6 +19,7 @@ constexpr size_t tile_queries = 96;    // a task's products, [tile_queries, tile
 constexpr size_t tile_points = 512;    //
 constexpr size_t batch_tiles = 16;     // so many tiles' candidates are in memory
 constexpr size_t few_queries = 3;      // for fewer than this and one the products' vector lanes would be empty
+constexpr size_t ahead = 8;            // so many candidates' points are fetched before they are compared
 constexpr size_t range_points = 4096;  // at least, where points are shared out among threads
 
 // A bound on the rounding error of ½‖x‖² − q·x as it is computed, the product in sums of 256 (gemm.cpp).
@@ -26,15 +30,39 @@ double score_error(size_t depth, double query_length, double longest) {
   return unit * (terms * query_length * longest + longest * longest) + underflow;
 }
 
-void write(std::span<const Candidate> nearest, std::span<int64_t> ids, std::span<float> distances) {
-  for (size_t i = 0; i < ids.size(); ++i) {
-    ids[i] = nearest[i].id;
-    distances[i] = nearest[i].score;
-  }
+// Bytes pay where there are many points, and few of them near.
+constexpr size_t fewest_coded = 4096, shortest_coded = 8, longest_coded = 65536;
+size_t most_candidates(size_t k) { return 16 * k + 256; }
+
+Neighbours room_for(size_t queries, size_t k) {
+  return {k, std::vector<int64_t>(queries * k), std::vector<float>(queries * k)};
 }
 
-void sort_least(std::vector<Candidate>& candidates, size_t count) {
-  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(count), candidates.end());
+std::span<int64_t> ids_of(Neighbours& found, size_t query) {
+  return std::span(found.ids).subspan(query * found.k, found.k);
+}
+
+std::span<float> distances_of(Neighbours& found, size_t query) {
+  return std::span(found.distances).subspan(query * found.k, found.k);
+}
+
+Matrix rows_of(ConstMatrixView all, std::span<const size_t> rows) {
+  Matrix some = Matrix::uninitialized(rows.size(), all.cols);
+  for (size_t i = 0; i < rows.size(); ++i) std::ranges::copy(all.row(rows[i]), some.row(i).begin());
+  return some;
+}
+
+// A distance, which is not negative, and an id in one number: nearer is less, and ties go by id.
+uint64_t key_of(float distance, uint32_t id) { return uint64_t{std::bit_cast<uint32_t>(distance)} << 32 | id; }
+
+void write_nearest(std::vector<uint64_t>& keys, std::span<int64_t> ids, std::span<float> distances) {
+  const auto end = keys.begin() + static_cast<std::ptrdiff_t>(ids.size());
+  if (end != keys.end()) std::nth_element(keys.begin(), end, keys.end());
+  std::sort(keys.begin(), end);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    ids[i] = static_cast<uint32_t>(keys[i]);
+    distances[i] = std::bit_cast<float>(static_cast<uint32_t>(keys[i] >> 32));
+  }
 }
 
 }  // namespace
@@ -63,6 +91,9 @@ Matrix at_length_one(ConstMatrixView rows) {
 }
 
 ExactSearch::ExactSearch(ConstMatrixView points, Metric metric) : points_(points), metric_(metric), bias_(points.rows) {
+  if (CodedPoints::supported() && points.rows >= fewest_coded && points.cols >= shortest_coded &&
+      points.cols <= longest_coded)
+    codes_.emplace(points, metric);
   if (metric == Metric::cosine) {
     longest_ = 1;
     return;
@@ -92,16 +123,15 @@ void ExactSearch::by_distance(const float* query, std::span<int64_t> ids, std::s
       if (const float score = distance(query, i); score < least[range].limit())
         least[range].push({score, static_cast<uint32_t>(i)});
   });
-  std::vector<Candidate> all;
-  for (const Least& some : least) all.insert(all.end(), some.kept().begin(), some.kept().end());
-  sort_least(all, ids.size());
-  write(all, ids, distances);
+  std::vector<uint64_t> keys;
+  for (const Least& some : least)
+    for (const Candidate& candidate : some.kept()) keys.push_back(key_of(candidate.score, candidate.id));
+  write_nearest(keys, ids, distances);
 }
 
-void ExactSearch::by_products(ConstMatrixView queries, size_t first, size_t count, Neighbours& found,
-                              const Watch& watch) const {
-  const size_t n = points_.rows, k = found.k;
-  const PackedRows packed(queries.row_range(first, count));
+void ExactSearch::by_products(ConstMatrixView queries, Neighbours& found, const Watch& watch) const {
+  const size_t n = points_.rows, k = found.k, count = queries.rows;
+  const PackedRows packed(queries);
   const size_t tiles = (count + tile_queries - 1) / tile_queries;
   const size_t wanted = 2 * static_cast<size_t>(threads());
   const size_t ranges = tiles >= wanted ? 1 : std::clamp<size_t>(n / range_points, 1, (wanted + tiles - 1) / tiles);
@@ -121,39 +151,74 @@ void ExactSearch::by_products(ConstMatrixView queries, size_t first, size_t coun
     }
   });
   parallel_for(count, [&](size_t q) {
-    const float* query = queries.row(first + q).data();
-    const auto ids = std::span(found.ids).subspan((first + q) * k, k);
-    const auto distances = std::span(found.distances).subspan((first + q) * k, k);
-    std::vector<Candidate> all;
+    const float* query = queries.row(q).data();
+    std::vector<uint64_t> keys;
     double limit = std::numeric_limits<double>::infinity();  // of the scores that are not among the candidates
     for (const std::vector<Least>& range : least) {
-      for (const Candidate& candidate : range[q].kept()) all.push_back({distance(query, candidate.id), candidate.id});
+      for (const Candidate& candidate : range[q].kept())
+        keys.push_back(key_of(distance(query, candidate.id), candidate.id));
       limit = std::min<double>(limit, range[q].limit());
     }
-    sort_least(all, k);
+    write_nearest(keys, ids_of(found, q), distances_of(found, q));
     const double square = inner_product(query, query, points_.cols);
     const double nearest_score = limit - score_error(points_.cols, std::sqrt(square), longest_);
     const double bound = metric_ == Metric::l2 ? square + 2 * nearest_score : 1 + nearest_score;
-    if (bound > all[k - 1].score * (1 + 0x1p-20))
-      write(all, ids, distances);
-    else
-      by_distance(query, ids, distances, watch);
+    if (!(bound > distances_of(found, q)[k - 1] * (1 + 0x1p-20)))
+      by_distance(query, ids_of(found, q), distances_of(found, q), watch);
   });
 }
 
+std::vector<size_t> ExactSearch::by_codes(ConstMatrixView queries, Neighbours& found, const Watch& watch) const {
+  const auto candidates = codes_->candidates(queries, found.k, most_candidates(found.k), watch);
+  parallel_ranges(queries.rows, 1, [&](size_t begin, size_t end) {
+    std::vector<uint64_t> keys;
+    for (size_t q = begin; q < end; ++q) {
+      const std::vector<uint32_t>& ids = candidates[q];
+      if (ids.empty()) continue;
+      keys.resize(ids.size());
+      for (size_t i = 0; i < ids.size(); ++i) {
+        if (i + ahead < ids.size()) hwy::Prefetch(points_.row(ids[i + ahead]).data());
+        keys[i] = key_of(distance(queries.row(q).data(), ids[i]), ids[i]);
+      }
+      write_nearest(keys, ids_of(found, q), distances_of(found, q));
+    }
+  });
+  std::vector<size_t> undecided;
+  for (size_t q = 0; q < queries.rows; ++q)
+    if (candidates[q].empty()) undecided.push_back(q);
+  return undecided;
+}
+
+void ExactSearch::without_codes(ConstMatrixView queries, Neighbours& found, const Watch& watch) const {
+  if (queries.rows > few_queries) return by_products(queries, found, watch);
+  for (size_t q = 0; q < queries.rows; ++q)
+    by_distance(queries.row(q).data(), ids_of(found, q), distances_of(found, q), watch);
+}
+
 Neighbours ExactSearch::search(ConstMatrixView queries, size_t k, const Watch& watch) const {
-  Neighbours found{k, std::vector<int64_t>(queries.rows * k), std::vector<float>(queries.rows * k)};
+  Neighbours found = room_for(0, k);
+  found.ids.reserve(queries.rows * k);
+  found.distances.reserve(queries.rows * k);
+  bool coded = codes_ && most_candidates(k) <= points_.rows / 4;
   constexpr size_t batch = tile_queries * batch_tiles;
   for (size_t first = 0; first < queries.rows; first += batch) {
     watch.report("finding neighbours", first, queries.rows);
-    const size_t count = std::min(batch, queries.rows - first);
-    if (count > few_queries) {
-      by_products(queries, first, count, found, watch);
-      continue;
+    const ConstMatrixView some = queries.row_range(first, std::min(batch, queries.rows - first));
+    Neighbours part = room_for(some.rows, k);
+    if (coded) {
+      const std::vector<size_t> undecided = by_codes(some, part, watch);
+      Neighbours rest = room_for(undecided.size(), k);
+      without_codes(rows_of(some, undecided), rest, watch);
+      for (size_t i = 0; i < undecided.size(); ++i) {
+        std::ranges::copy(rest.ids_of(i), ids_of(part, undecided[i]).begin());
+        std::ranges::copy(rest.distances_of(i), distances_of(part, undecided[i]).begin());
+      }
+      coded = undecided.size() < some.rows / 2;  // otherwise the rest are hardly different
+    } else {
+      without_codes(some, part, watch);
     }
-    for (size_t q = first; q < first + count; ++q)
-      by_distance(queries.row(q).data(), std::span(found.ids).subspan(q * k, k),
-                  std::span(found.distances).subspan(q * k, k), watch);
+    found.ids.insert(found.ids.end(), part.ids.begin(), part.ids.end());
+    found.distances.insert(found.distances.end(), part.distances.begin(), part.distances.end());
   }
   return found;
 }

@@ -1,8 +1,10 @@
-// Exact search: products in fp32 find candidates, distances in fp64 decide.
+// Exact search: products of bytes or in fp32 find candidates, distances in fp64 decide.
 #pragma once
 
+#include <optional>
 #include <vector>
 
+#include "heads/neighbours_codes.h"
 #include "hone/neighbours.h"
 
 namespace hone {
@@ -23,13 +25,17 @@ class ExactSearch {
 
  private:
   float distance(const float* query, size_t point) const;
-  void by_products(ConstMatrixView queries, size_t first, size_t count, Neighbours& found, const Watch& watch) const;
+  // Each fills `found`, of all the queries; by_codes tells for which of them it could not.
+  std::vector<size_t> by_codes(ConstMatrixView queries, Neighbours& found, const Watch& watch) const;
+  void without_codes(ConstMatrixView queries, Neighbours& found, const Watch& watch) const;
+  void by_products(ConstMatrixView queries, Neighbours& found, const Watch& watch) const;
   void by_distance(const float* query, std::span<int64_t> ids, std::span<float> distances, const Watch& watch) const;
 
   ConstMatrixView points_;
   Metric metric_;
   std::vector<float> bias_;  // a point's score is bias − q·x: ½‖x‖² or 0
   double longest_ = 0;       // of the points' lengths
+  std::optional<CodedPoints> codes_;
 };
 
 }  // namespace hone

@@ -48,13 +48,11 @@ HWY_INLINE double sum_of(const float* a, const float* b, size_t length, const Te
     even = term(wide(a + i), wide(b + i), even);
     i += lanes;
   }
-  if (i < length) {
-    HWY_ALIGN float rest[2][HWY_MAX_BYTES / sizeof(float)] = {};
-    std::copy_n(a + i, length - i, rest[0]);
-    std::copy_n(b + i, length - i, rest[1]);
-    odd = term(wide(rest[0]), wide(rest[1]), odd);
-  }
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd)));
+  const hn::CappedTag<double, 1> one;
+  auto rest = hn::Zero(one);
+  for (; i < length; ++i)
+    rest = term(hn::Set(one, static_cast<double>(a[i])), hn::Set(one, static_cast<double>(b[i])), rest);
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd))) + hn::GetLane(rest);
 }
 
 double SquaredDistance(const float* a, const float* b, size_t length) {
