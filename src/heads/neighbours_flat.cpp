@@ -25,9 +25,9 @@ constexpr size_t range_points = 4096;  // at least, where points are shared out 
 // A bound on the rounding error of ½‖x‖² − q·x as it is computed, the product in sums of 256 (gemm.cpp).
 double score_error(size_t depth, double query_length, double longest) {
   constexpr double unit = 0x1p-24;
-  const double terms = static_cast<double>(std::min<size_t>(depth, 256) + depth / 256 + 4);
+  const size_t terms = std::min<size_t>(depth, 256) + depth / 256 + 4;
   constexpr double underflow = 1e-30;
-  return unit * (terms * query_length * longest + longest * longest) + underflow;
+  return unit * (static_cast<double>(terms) * query_length * longest + longest * longest) + underflow;
 }
 
 // Bytes pay where there are many points, and few of them near.

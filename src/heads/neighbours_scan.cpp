@@ -7,9 +7,10 @@
 #include <utility>
 
 #if defined(__x86_64__)
-// GCC 12 warns of its own header, at the place of use.
+#ifndef __clang__  // GCC 12 warns of its own header, at the place of use
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #endif
 
