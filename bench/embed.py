@@ -117,8 +117,8 @@ def main():
     data = pathlib.Path(os.environ.get("HONE_DATA") or ROOT.parent / "shared" / "data")
     peer = Peer(model)
     print(f"{'texts':34} {'tokens':>7} {'precision':>9} {'hone/s':>8} {'torch/s':>8} {'ratio':>6}   torch {torch.__version__}")
-    for title, texts in (("questions", short_texts(data)), ("paragraphs", long_texts(data))):
-        texts = random.Random(1).sample(texts, 1024)
+    for title, texts, count in (("questions", short_texts(data), 1024), ("paragraphs", long_texts(data), 128)):
+        texts = random.Random(1).sample(texts, count)
         hone = Hone(model, texts)
         batches = batches_of(hone.tokens)
         ids = torch.tensor([hone.tokens[0]])

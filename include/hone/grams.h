@@ -21,7 +21,7 @@ struct BlockId {
 };
 std::string name(BlockId id);
 // The block of such a name. Throws Error{bad_input} if it is none.
-BlockId block_named(std::string_view name);
+BlockId block_named(std::string_view text);
 
 // The rows [first_out, first_out + out) and columns [first_in, first_in + in) of its matrix that a block is.
 struct BlockExtent {

@@ -91,8 +91,9 @@ FewShot::Impl::Impl(std::shared_ptr<const Model> shared_model, std::span<const L
       throw Error(ErrorCode::bad_input,
                   fmt::format("an example has the label '{}', which is not one of the labels", label));
     label_of.push_back(static_cast<size_t>(found - labels.begin()));
-    Example& example = examples.emplace_back(prompt_template.input(tokenizer, input), label_tokens[label_of.back()]);
+    Example example{prompt_template.input(tokenizer, input), label_tokens[label_of.back()]};
     example.label.insert(example.label.end(), after.begin(), after.end());
+    examples.push_back(std::move(example));
   }
   prompts = leave_one_out_prompts(start, examples, {});
   prompts.erase(prompts.begin());

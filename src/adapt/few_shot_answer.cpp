@@ -201,6 +201,7 @@ FewShotAnswer FewShot::Impl::answer(std::string_view query, const Watch& watch) 
   if (options.descent) {
     const Stopwatch watching(report.seconds, "descent");
     std::vector<BlockId> adapting;
+    adapting.reserve(chosen.size());
     for (const size_t b : chosen) adapting.push_back(blocks[b]);
     std::vector<double> targets = residuals;
     for (size_t i = 0; i < targets.size(); ++i) targets[i] += read.outputs.values[i];

@@ -45,12 +45,14 @@ std::vector<double> weigh_steps(std::span<const double> trusted, const decide::M
   for (size_t t = 1; t < trusted.size(); ++t)
     if (trusted[t] > negligible) experts.push_back(t);
   std::vector<double> prior;
+  prior.reserve(experts.size());
   for (const size_t t : experts) prior.push_back((t == 0 ? 1 + trusted[0] : trusted[t]) / 2);
   const double sum = std::accumulate(prior.begin(), prior.end(), 0.0);
   for (double& p : prior) p /= sum;
   decide::Mixture mixture(std::move(prior), decide::Sharing::bayes, floor);
   for (size_t i = 0; i < log_p.cols; ++i) {
     std::vector<double> of_experts;
+    of_experts.reserve(experts.size());
     for (const size_t t : experts) of_experts.push_back(log_p(t, i));
     mixture.update(of_experts);
   }

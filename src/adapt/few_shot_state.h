@@ -36,7 +36,7 @@ struct QueryReading {
 };
 
 struct FewShot::Impl {
-  Impl(std::shared_ptr<const Model> shared_model, std::span<const LabelledText> examples, FewShotOptions wanted,
+  Impl(std::shared_ptr<const Model> shared_model, std::span<const LabelledText> texts, FewShotOptions wanted,
        const Watch& watch);
 
   size_t rows() const { return label_of.size() * outputs->outputs(); }  // m

@@ -178,6 +178,11 @@ void add_classify(CLI::App& program) {
                                          "Of ivf and hnsw: share of a sample's nearest points that a search shall find")
                             ->check(CLI::Range(1e-6, 1.0))
                             ->capture_default_str();
+  CLI::Option* lists = command->add_option("--lists", options.index.lists, "Of ivf: inverted lists; 0: about 4·√rows")
+                           ->capture_default_str();
+  CLI::Option* links = command->add_option("--links", options.index.links, "Of hnsw: links of a row")
+                           ->check(CLI::PositiveNumber)
+                           ->capture_default_str();
   command->add_option("--metric", arguments->metric, "l2 or cosine (default: cosine for texts, l2 otherwise)")
       ->check(CLI::IsMember({"l2", "cosine"}));
   CLI::Option* sift =
@@ -208,11 +213,13 @@ void add_classify(CLI::App& program) {
       ->check(CLI::PositiveNumber);
   command->add_flag("--json", arguments->as_json, "Print one JSON object");
   command->add_flag("--quiet", arguments->quiet, "No progress");
-  command->callback([arguments, rate, ridge, recall] {
+  command->callback([arguments, rate, ridge, recall, lists, links] {
     if (rate->count() > 0 && arguments->solver == "lbfgs")
       throw CLI::ExcludesError("--learning-rate", "--solver lbfgs");
     if (ridge->count() > 0 && arguments->solver == "adam") throw CLI::RequiresError("--local-ridge", "--solver lbfgs");
     if (recall->count() > 0 && arguments->kind == "flat") throw CLI::RequiresError("--recall", "--index ivf or hnsw");
+    if (lists->count() > 0 && arguments->kind != "ivf") throw CLI::RequiresError("--lists", "--index ivf");
+    if (links->count() > 0 && arguments->kind != "hnsw") throw CLI::RequiresError("--links", "--index hnsw");
     run(*arguments);
   });
 }

@@ -23,6 +23,7 @@ const std::vector<std::pair<std::string, Subspace>> subspaces = {
 
 std::vector<std::string> subspace_names() {
   std::vector<std::string> names;
+  names.reserve(std::size(subspaces));
   for (const auto& [name, value] : subspaces) names.push_back(name);
   return names;
 }

@@ -21,7 +21,7 @@ struct FewShotArguments {
 
   void add_to(CLI::App& command);
   // Options for this model, with the prior that --earlier teaches.
-  FewShotOptions options_for(const std::shared_ptr<const Model>& model, const Watch& watch) const;
+  FewShotOptions options_for(const std::shared_ptr<const Model>& opened, const Watch& watch) const;
 };
 
 nlohmann::json seconds_json(const StageSeconds& stages);

@@ -59,6 +59,7 @@ LabelledData numbered(const std::filesystem::path& path, Matrix x, std::vector<s
 
 std::vector<std::string> decimal(const std::vector<int>& numbers) {
   std::vector<std::string> names;
+  names.reserve(numbers.size());
   for (const int number : numbers) names.push_back(fmt::format("{}", number));
   return names;
 }
@@ -100,7 +101,7 @@ LabelledData read_npz(const std::filesystem::path& path) {
 std::vector<std::string> distinct_labels(std::span<const std::string> names) {
   std::vector<std::string> labels(names.begin(), names.end());
   std::ranges::sort(labels);
-  labels.erase(std::ranges::unique(labels).begin(), labels.end());
+  labels.erase(std::unique(labels.begin(), labels.end()), labels.end());
   const auto is_integer = [](const std::string& label) { return integer(label).has_value(); };
   if (std::ranges::all_of(labels, is_integer))
     std::ranges::stable_sort(labels, {}, [](const std::string& label) { return *integer(label); });

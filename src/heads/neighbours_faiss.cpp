@@ -85,7 +85,7 @@ class InvertedLists final : public ApproximateSearch {
     quantizer->add(as_id(centroids.rows), centroids.data);
     auto index =
         std::make_unique<faiss::IndexIVFFlat>(quantizer.get(), centroids.cols, centroids.rows, faiss_metric(metric));
-    quantizer.release();
+    static_cast<void>(quantizer.release());  // the index owns it now
     index->own_fields = true;
     index->is_trained = true;
     return index;

@@ -126,7 +126,7 @@ template <class Wanted>
 std::unique_ptr<Wanted> as(std::unique_ptr<faiss::Index> index) {
   auto* wanted = dynamic_cast<Wanted*>(index.get());
   if (!wanted) throw damaged("is of another kind");
-  index.release();
+  static_cast<void>(index.release());
   return std::unique_ptr<Wanted>(wanted);
 }
 

@@ -91,7 +91,8 @@ std::string hash_of(const std::string& settings, const std::map<std::string, std
 Matrix split_counts(std::span<const uint64_t> counts) {
   Matrix rows(2, counts.size());
   for (size_t f = 0; f < counts.size(); ++f) {
-    rows.row(0)[f] = static_cast<float>(counts[f] / count_split);
+    const uint64_t above = counts[f] / count_split;
+    rows.row(0)[f] = static_cast<float>(above);
     rows.row(1)[f] = static_cast<float>(counts[f] % count_split);
   }
   return rows;

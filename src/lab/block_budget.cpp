@@ -31,8 +31,7 @@ class BlockBudget : public Experiment {
 
   RunTask start(const Json& config, std::shared_ptr<const Model> model, const Watch&) const override {
     const std::vector<BlockId> blocks = at_least_value_blocks(*model, config.at("candidates"));
-    std::vector<int> layers;
-    for (const BlockId& block : blocks) layers.push_back(block.matrix.layer);
+    const std::vector<int> layers = layers_of(blocks);
     const Readout readout = digit_readout(*model);
     return [=](size_t number, const Watch& watch) {
       const uint64_t seed = config.at("seed");

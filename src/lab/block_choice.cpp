@@ -75,6 +75,7 @@ std::vector<BlockChoice> choose_blocks(const PromptKernels& kernels, std::span<c
   };
 
   std::vector<BlockChoice> choices;
+  choices.reserve(methods.size());
   for (const std::string_view method : methods)
     choices.push_back({std::string(method), std::vector<double>(options.budgets.size()),
                        std::vector<double>(options.budgets.size())});

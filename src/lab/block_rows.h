@@ -19,7 +19,7 @@ std::vector<Row> block_rows(size_t number, double target, const PromptKernels& k
                             const BlockChoiceOptions& options);
 
 // The tasks of kernel rows, in their order. Throws Error{corrupt}.
-std::vector<StepTask> read_kernel_rows(const Table& rows, std::string_view kind = "kernel");
+std::vector<StepTask> read_kernel_rows(const Table& all, std::string_view kind = "kernel");
 
 // What is published of a choice: improvements of the query error over Random, a budget each.
 struct PublishedGain {

@@ -21,7 +21,7 @@ class DigitShiftExperiment : public Experiment {
   std::vector<std::string> columns() const override { return digit_shift_columns(); }
   size_t tasks(const Json& config) const override { return digit_shift_runs(config); }
   RunTask start(const Json& config, std::shared_ptr<const Model> model, const Watch&) const override {
-    return digit_shift_rows(config, std::move(model));
+    return digit_shift_rows(config, model);
   }
   Report report(const Json& config, const Table& rows) const override { return digit_shift_report(config, rows); }
 };

@@ -103,7 +103,7 @@ size_t digit_shift_runs(const Json& config) {
   return settings.passes() + std::min(settings.descents, settings.tasks);
 }
 
-RunTask digit_shift_rows(const Json& config, std::shared_ptr<const Model> model) {
+RunTask digit_shift_rows(const Json& config, const std::shared_ptr<const Model>& model) {
   const Settings settings(config);
   return [settings, model, descents = descent_tasks(settings)](size_t task, const Watch& watch) -> std::vector<Row> {
     if (task < settings.passes()) return kernel_rows(*model, settings, task, watch.cancel);

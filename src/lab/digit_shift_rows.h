@@ -24,7 +24,7 @@ struct DigitShiftRows {
 
 std::vector<std::string> digit_shift_columns();
 // Rows of a run's task: the first tasks are passes over several tasks of the stream, the others one descent each.
-RunTask digit_shift_rows(const Json& config, std::shared_ptr<const Model> model);
+RunTask digit_shift_rows(const Json& config, const std::shared_ptr<const Model>& model);
 size_t digit_shift_runs(const Json& config);
 
 Report digit_shift_report(const Json& config, const Table& rows);

@@ -64,7 +64,7 @@ FewShotDraw draw_sst2(const std::vector<LabelledSentence>& sentences, uint64_t s
 
 std::filesystem::path clinc150_file() {
   const char* data = std::getenv("HONE_DATA");
-  const std::filesystem::path file = std::filesystem::path(data ? data : "") / "clinc150" / "data_full.json";
+  std::filesystem::path file = std::filesystem::path(data ? data : "") / "clinc150" / "data_full.json";
   if (!data || !is_there(file))
     throw Error(ErrorCode::not_found,
                 fmt::format("CLINC150 is needed: {}; set HONE_DATA to a folder that holds clinc150/data_full.json",

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -77,7 +78,7 @@ std::vector<double> draw_means(const Table& rows, std::span<const double> values
   const std::vector<double> draw = rows.numbers("task");
   for (size_t i = 0; i < values.size(); ++i) draws[draw[i]].push_back(values[i]);
   std::vector<double> means;
-  for (const auto& [number, of_draw] : draws) means.push_back(mean(of_draw));
+  std::ranges::transform(draws, std::back_inserter(means), [](const auto& named) { return mean(named.second); });
   return means;
 }
 
@@ -151,7 +152,7 @@ Row few_shot_row(size_t query, const FewShotDraw& draw, const FewShotAnswer& ans
 Report few_shot_report(const Table& rows) {
   Report report;
   std::vector<Scores> all;
-  for (const std::string_view method : methods) all.push_back(scores(rows, method));
+  std::ranges::transform(methods, std::back_inserter(all), [&](const auto& method) { return scores(rows, method); });
   std::vector<std::vector<std::string>> lines;
   std::vector<Method> wrong, log_loss, wrong_of_draws, log_loss_of_draws;
   for (size_t m = 0; m < methods.size(); ++m) {

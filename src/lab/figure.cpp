@@ -154,7 +154,7 @@ Series ecdf(std::string name, std::vector<double> values) {
 
 fs::path write_script(const Figure& figure, const fs::path& folder) {
   check(figure);
-  const fs::path path = folder / (figure.name + ".gp");
+  fs::path path = folder / (figure.name + ".gp");
   write_file_atomically(path,
                         "# Draws the figure beside this script: gnuplot SCRIPT\n"
                         "set encoding utf8\n"

@@ -58,7 +58,7 @@ class Locality final : public Experiment {
     std::vector<std::string> columns = {"net"};
     for (std::string& column : answer_columns()) columns.push_back(std::move(column));
     for (const char* column : {"own_points", "own_right", "everywhere", "everywhere_squares"})
-      columns.push_back(column);
+      columns.emplace_back(column);
     return columns;
   }
   size_t tasks(const Json& config) const override { return config.at("nets").size() * query_tasks(config); }

@@ -41,6 +41,13 @@ std::vector<BlockId> at_least_value_blocks(const Model& model, int count) {
   return value_blocks(model, (count + model.config().kv_heads - 1) / model.config().kv_heads);
 }
 
+std::vector<int> layers_of(std::span<const BlockId> blocks) {
+  std::vector<int> layers;
+  layers.reserve(blocks.size());
+  for (const BlockId& block : blocks) layers.push_back(block.matrix.layer);
+  return layers;
+}
+
 std::vector<PromptKernels> prompt_kernels(const Model& model, std::span<const LabelledPrompt> prompts,
                                           std::span<const BlockId> blocks, const Readout& readout,
                                           const CancelToken& cancel) {
@@ -65,6 +72,7 @@ std::vector<PromptKernels> prompt_kernels(const Model& model, std::span<const La
     for (Sequence& sequence : own) sequence.prefix += first;
   }
   std::vector<GradientSink*> sinks;
+  sinks.reserve(parts.size());
   for (PartOfBatch& part : parts) sinks.push_back(&part);
   int first_layer = model.config().layers;
   for (const BlockId& block : blocks) first_layer = std::min(first_layer, block.matrix.layer);

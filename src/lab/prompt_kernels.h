@@ -55,5 +55,7 @@ class PartOfBatch : public GradientSink {
 std::vector<BlockId> value_blocks(const Model& model, int layers);
 // Of as many of the last layers as hold at least `count` v blocks, or of all.
 std::vector<BlockId> at_least_value_blocks(const Model& model, int count);
+// The layer of each.
+std::vector<int> layers_of(std::span<const BlockId> blocks);
 
 }  // namespace hone::lab

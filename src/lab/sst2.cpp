@@ -110,8 +110,7 @@ class Sst2 : public Experiment {
     if (sha256(file) != config.at("data_sha256"))
       throw Error(ErrorCode::bad_input, fmt::format("'{}' is not the file that this run began with", file.string()));
     const std::vector<BlockId> blocks = at_least_value_blocks(*model, config.at("candidates"));
-    std::vector<int> layers;
-    for (const BlockId& block : blocks) layers.push_back(block.matrix.layer);
+    const std::vector<int> layers = layers_of(blocks);
     return [=, sentences = read_sst2(file), format = Sst2Format(*model)](size_t number, const Watch& watch) {
       const uint64_t seed = config.at("seed");
       const std::vector<size_t> chosen = sst2_task(seed, number, sentences.size(), config.at("examples"));

@@ -91,6 +91,7 @@ std::vector<std::vector<double>> weight_descent(const Model& model, const Labell
   for (size_t p = 0; p < paths.size(); ++p)
     parts.emplace_back(gradients.emplace_back(paths[p].gradient), p * texts.size(), texts.size());
   std::vector<GradientSink*> sinks;
+  sinks.reserve(parts.size());
   for (PartOfBatch& part : parts) sinks.push_back(&part);
 
   Tape tape;
@@ -123,6 +124,7 @@ std::vector<std::vector<double>> weight_descent(const Model& model, const Labell
     for (Path& path : paths) step(path, blocks, extents);
   }
   std::vector<std::vector<double>> answers;
+  answers.reserve(paths.size());
   for (Path& path : paths) answers.push_back(std::move(path.answers));
   return answers;
 }

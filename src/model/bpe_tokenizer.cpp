@@ -45,7 +45,7 @@ std::string bytes_of(std::string_view text) {
 }
 
 std::string pre_tokenizer_name(const Gguf& file) {
-  const std::string name = file.string_or("tokenizer.ggml.pre", "");
+  std::string name = file.string_or("tokenizer.ggml.pre", "");
   if (!PreTokenizer::is_known(name))
     throw Error(ErrorCode::unsupported,
                 fmt::format("'{}': tokenizer.ggml.pre is '{}'; hone knows smollm, gpt-2, llama-bpe and qwen2",

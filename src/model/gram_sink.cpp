@@ -143,7 +143,8 @@ void GramSink::materialised(const LinearGradient& gradient, std::span<const Bloc
   constexpr size_t held_values = size_t{1} << 22;  // of all sequences' gradients at a time
   const size_t sequences = gradient.sequence_start.size() - 1;
   const auto start = [&](size_t b) { return gradient.sequence_start[b]; };
-  for (const auto& [id, e] : blocks) {
+  for (const auto& [id, extent] : blocks) {
+    const BlockExtent& e = extent;
     Gram& gram = grams_.at(id);
     const Columns columns(gradient.inputs, e.first_in, e.in);
     const GatheredRows inputs(columns.view(), gradient.input_rows);

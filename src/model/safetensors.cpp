@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
@@ -100,7 +101,7 @@ SafeTensor read_entry(const std::filesystem::path& path, std::string_view entry,
 void check_coverage(const std::filesystem::path& path, const std::map<std::string, SafeTensor, std::less<>>& tensors,
                     std::span<const std::byte> data) {
   std::vector<std::span<const std::byte>> ranges;
-  for (const auto& [name, tensor] : tensors) ranges.push_back(tensor.bytes);
+  std::ranges::transform(tensors, std::back_inserter(ranges), [](const auto& named) { return named.second.bytes; });
   std::ranges::sort(ranges, {}, [](const auto& range) { return std::pair(range.data(), range.size()); });
   const std::byte* end = data.data();
   for (const auto& range : ranges) {

@@ -68,7 +68,7 @@ Tangents Model::forward_tangents(std::span<const Sequence> batch, int first, int
   const size_t rows = packed.rows(), head_dim = static_cast<size_t>(c.head_dim), width = static_cast<size_t>(c.width);
   const size_t q_width = static_cast<size_t>(c.heads) * head_dim, kv_width = static_cast<size_t>(c.kv_heads) * head_dim;
   if (x.value.rows() != rows || x.value.cols() != width || first < 0 || last > c.layers || first > last ||
-      (x.derivatives.size() > 0 && (x.derivatives.rows() != count * rows || x.derivatives.cols() != width)))
+      (!x.derivatives.empty() && (x.derivatives.rows() != count * rows || x.derivatives.cols() != width)))
     throw Error(ErrorCode::bad_input,
                 fmt::format("{} rows with {} of derivatives through layers [{}, {}) do not fit the batch of {} rows, "
                             "{} directions or the model",
@@ -85,7 +85,7 @@ Tangents Model::forward_tangents(std::span<const Sequence> batch, int first, int
   }
   const BatchRotation rotation(a, *impl_->weights, packed);
   Matrix normed = Matrix::uninitialized(rows, width);
-  if (x.derivatives.size() == 0 && first == last) x.derivatives = Matrix(count * rows, width);
+  if (x.derivatives.empty() && first == last) x.derivatives = Matrix(count * rows, width);
 
   for (int l = first; l < last && rows > 0; ++l) {
     cancel.check();
@@ -98,7 +98,7 @@ Tangents Model::forward_tangents(std::span<const Sequence> batch, int first, int
       const FrozenLinear& layer = impl_->linear({l, kind});
       from.forward(layer, y.value);
       if (count == 0) return y;
-      if (d_from.size() > 0) linear_forward(d_from, Weights32(layer).view(), y.derivatives);
+      if (!d_from.empty()) linear_forward(d_from, Weights32(layer).view(), y.derivatives);
       for (size_t r = 0; r < count; ++r)
         if (const auto found = directions[r].dense.find({l, kind}); found != directions[r].dense.end())
           linear_forward(from.packed(), 0, rows, found->second, along(y.derivatives, r), true);
@@ -123,7 +123,7 @@ Tangents Model::forward_tangents(std::span<const Sequence> batch, int first, int
     };
     const auto add_to_stream = [&](Tangents& y) {
       add(y.value, x.value);
-      if (x.derivatives.size() == 0)
+      if (x.derivatives.empty())
         x.derivatives = std::move(y.derivatives);
       else
         add(y.derivatives, x.derivatives);

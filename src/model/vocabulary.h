@@ -23,7 +23,7 @@ struct Vocabulary {
   bool adds_bos = false;
 
   // Throws Error{corrupt} naming the file and the field.
-  static Vocabulary read(const Gguf& file, bool adds_bos_by_default);
+  static Vocabulary read(const Gguf& gguf, bool adds_bos_by_default);
 
   size_t size() const { return texts.size(); }
   // Control tokens are written by programs, never produced by plain text.

@@ -21,6 +21,7 @@ std::vector<Neighbour> fuse(std::span<const std::vector<Neighbour>> lists, size_
   for (const std::vector<Neighbour>& list : lists)
     for (size_t i = 0; i < list.size(); ++i) scores[list[i].chunk_id] += 1 / (constant + static_cast<double>(i + 1));
   std::vector<Neighbour> fused;
+  fused.reserve(scores.size());
   for (const auto& [id, score] : scores) fused.push_back({id, score});
   std::ranges::stable_sort(fused, std::ranges::greater(), &Neighbour::score);
   if (fused.size() > count) fused.resize(count);

@@ -19,7 +19,7 @@ class VectorFile {
  public:
   // Everything up to the first damage. Nothing if there is no file. Throws Error{corrupt} if not even the header is
   // good, Error{io}.
-  static std::optional<VectorFile> read(const std::filesystem::path& file);
+  static std::optional<VectorFile> read(const std::filesystem::path& path);
 
   const Encoder& encoder() const { return encoder_; }
   const std::string& base_hash() const { return base_hash_; }
