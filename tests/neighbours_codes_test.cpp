@@ -45,6 +45,17 @@ Matrix rounded(Matrix matrix) {
   return matrix;
 }
 
+// −1, 0 and 1 times a number that is not a float, as many of each sign: bytes lose next to nothing, rounding to float
+// is what makes equal distances differ.
+Matrix of_three_values(Matrix matrix) {
+  for (size_t i = 0; i < matrix.rows(); ++i)
+    for (size_t j = 0; j < matrix.cols(); ++j) {
+      float& value = matrix.row(i)[j];
+      value = i % 2 == 0 ? 0.1f * std::clamp(std::round(value), -1.0f, 1.0f) : -matrix.row(i - 1)[j];
+    }
+  return matrix;
+}
+
 // In runs of 500 around one place each.
 Matrix in_runs(Matrix matrix) {
   const Matrix places = gaussian(matrix.rows() / 500 + 1, matrix.cols(), "places");
@@ -86,7 +97,7 @@ struct Case {
 };
 
 std::vector<Case> cases() {
-  constexpr size_t n = 6001, d = 27, asked = 133;
+  constexpr size_t n = 6002, d = 27, asked = 133;
   const auto points = [] { return gaussian(n, d, "points"); };
   const auto queries = [] { return gaussian(asked, d, "queries"); };
   std::vector<Case> all;
@@ -98,6 +109,7 @@ std::vector<Case> cases() {
   all.push_back({"OneWideColumn", with_a_wide_column(points()), with_a_wide_column(queries()), Metric::l2, 0});
   all.push_back({"WideLengths", with_wide_lengths(points()), with_wide_lengths(queries()), Metric::l2, 0});
   all.push_back({"Lattice", rounded(points()), rounded(queries()), Metric::l2, asked / 2});
+  all.push_back({"ThreeValues", of_three_values(points()), of_three_values(queries()), Metric::l2, asked / 2});
   all.push_back({"InRuns", in_runs(points()), in_runs(queries()), Metric::l2, asked / 2});
   all.push_back({"AllEqual", Matrix(n, d), queries(), Metric::l2, 0});
   all.push_back({"Cosine", at_length_one(points()), at_length_one(queries()), Metric::cosine, asked});
