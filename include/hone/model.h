@@ -284,11 +284,12 @@ class Model {
   Matrix logits(ConstMatrixView hidden, std::span<const Token> tokens) const;
   // −log p(targets[r]) for each row, natural logarithm; logits are never held for more than a few rows.
   std::vector<float> losses(ConstMatrixView hidden, std::span<const Token> targets) const;
-  // The same, and ∂/∂hidden of Σ_r weights[r] · loss_r, written to d_hidden [R, D].
+  // The same, and ∂/∂hidden of Σ_r weights[r] · loss_r, written to d_hidden [R, D]. `products` as in backward().
   std::vector<float> losses_with_gradient(ConstMatrixView hidden, std::span<const Token> targets,
-                                          std::span<const float> weights, MatrixView d_hidden) const;
+                                          std::span<const float> weights, MatrixView d_hidden,
+                                          Precision products = Precision::fp32) const;
   // ∂/∂hidden [R, D] of any readout, given its gradient w.r.t. the logits [R, V].
-  Matrix head_backward(ConstMatrixView hidden, ConstMatrixView d_logits) const;
+  Matrix head_backward(ConstMatrixView hidden, ConstMatrixView d_logits, Precision products = Precision::fp32) const;
   // The same for a readout that depends on the logits of `tokens` only, d_logits [R, tokens].
   Matrix head_backward(ConstMatrixView hidden, ConstMatrixView d_logits, std::span<const Token> tokens) const;
 
@@ -296,8 +297,10 @@ class Model {
   // every sink. Row q belongs to gradient row q of BatchRows; without shared prefixes Q = P and the rows are those of
   // the forward pass. Nothing is computed below the tape's first layer. A tape can be walked several times: for several
   // outputs of one forward pass, one d_hidden each. Throws Error{cancelled}.
-  void backward(const Tape& tape, Matrix d_hidden, std::span<GradientSink* const> sinks,
-                const CancelToken& cancel = {}) const;
+  // Frozen weights multiply gradients in fp32, whatever the model's precision; with `products` int8, in a model that
+  // was opened so, in int8: an error of about one per cent a product, which is not linear in d_hidden. Sinks get fp32.
+  void backward(const Tape& tape, Matrix d_hidden, std::span<GradientSink* const> sinks, const CancelToken& cancel = {},
+                Precision products = Precision::fp32) const;
 
  private:
   struct Impl;

@@ -40,7 +40,8 @@ std::vector<std::byte> gradient_row(const Model& model, const Chunk& chunk, cons
   if (tokens.size() < 2) return {};
   GradientRowSink sink(statistics);
   GradientSink* sinks[] = {&sink};
-  mean_loss_gradient(model, tokens, 1, statistics.first_layer, nullptr, {}, sinks, cancel);
+  // Four bits a value lose more than products in int8 do.
+  mean_loss_gradient(model, tokens, 1, statistics.first_layer, nullptr, {}, sinks, cancel, model.precision());
   return sink.take();
 }
 
@@ -140,7 +141,7 @@ Adapter prompt_direction(const Model& model, const CorpusStatistics& statistics,
                          Precision form, const CancelToken& cancel, ConstMatrixView hidden) {
   DirectionSink sink(statistics, form);
   GradientSink* sinks[] = {&sink};
-  mean_loss_gradient(model, with_bos(model, tokens), 1, statistics.first_layer, nullptr, hidden, sinks, cancel);
+  mean_loss_gradient(model, with_bos(model, tokens), 1, statistics.first_layer, nullptr, hidden, sinks, cancel, form);
   return sink.take();
 }
 

@@ -13,7 +13,7 @@ std::vector<Token> with_bos(const Model& model, std::span<const Token> tokens) {
 
 float mean_loss_gradient(const Model& model, std::span<const Token> tokens, size_t first_target, int first_layer,
                          const Adapter* adapter, ConstMatrixView hidden, std::span<GradientSink* const> sinks,
-                         const CancelToken& cancel) {
+                         const CancelToken& cancel, Precision products) {
   if (first_target < 1 || first_target >= tokens.size())
     throw Error(ErrorCode::bad_input, "a gradient needs at least one token to predict and one before it");
   const Sequence sequence{tokens, adapter};
@@ -31,8 +31,8 @@ float mean_loss_gradient(const Model& model, std::span<const Token> tokens, size
   Matrix d_x(x.rows(), x.cols());
   const std::vector<float> losses =
       model.losses_with_gradient(x.view().row_range(first_target - 1, count), tokens.subspan(first_target), weights,
-                                 d_x.view().row_range(first_target - 1, count));
-  model.backward(tape, std::move(d_x), sinks, cancel);
+                                 d_x.view().row_range(first_target - 1, count), products);
+  model.backward(tape, std::move(d_x), sinks, cancel, products);
   double total = 0;
   for (const float loss : losses) total += loss;
   return static_cast<float>(total / static_cast<double>(count));

@@ -15,8 +15,8 @@ size_t Tape::bytes() const {
   return values * sizeof(float);
 }
 
-void Model::backward(const Tape& tape, Matrix d_hidden, std::span<GradientSink* const> sinks,
-                     const CancelToken& cancel) const {
+void Model::backward(const Tape& tape, Matrix d_hidden, std::span<GradientSink* const> sinks, const CancelToken& cancel,
+                     Precision products) const {
   const Architecture& a = impl_->architecture;
   const ModelConfig& c = a.config;
   std::vector<Sequence> whole = tape.sequences_;
@@ -43,7 +43,7 @@ void Model::backward(const Tape& tape, Matrix d_hidden, std::span<GradientSink* 
       for (GradientSink* sink : sinks) sink->accept({{l, kind}, inputs, output_gradients, input_rows, packed.start});
     };
     const auto through = [&](MatrixKind kind, ConstMatrixView dy, MatrixView dx, bool accumulate) {
-      linear_backward_input(dy, impl_->linear({l, kind}).view(), dx, accumulate);
+      backward_input(impl_->linear({l, kind}), dy, dx, products, accumulate);
       add_adapters_backward(packed, {l, kind}, dy, dx);
     };
     // ∂loss/∂(output of a block's last matrix), undoing the norm that may follow it.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "base/parallel.h"
@@ -112,14 +113,14 @@ void ScaleRow(const int32_t* sums, float row_scale, const Outliers& outliers, co
       const auto column = hn::PromoteTo(di, hn::LoadU(d8, w.columns + outlier.column * w.out + o));
       value = hn::MulAdd(hn::ConvertTo(d, column), hn::Set(d, outlier.value), value);
     }
-    value = hn::Mul(value, hn::LoadU(d, w.scales + o));
+    if (w.scales) value = hn::Mul(value, hn::LoadU(d, w.scales + o));
     hn::StoreU(accumulate ? hn::MulAdd(value, hn::Set(d, step), hn::LoadU(d, to + o)) : value, d, to + o);
   }
   for (; o < w.out; ++o) {
     float value = row_scale * static_cast<float>(sums[o] - 128 * w.row_sums[o]);
     for (const Int8Rows::Outlier& outlier : outliers)
       value = std::fma(static_cast<float>(w.columns[outlier.column * w.out + o]), outlier.value, value);
-    value *= w.scales[o];
+    if (w.scales) value *= w.scales[o];
     to[o] = accumulate ? std::fma(value, step, to[o]) : value;
   }
 }
@@ -151,6 +152,15 @@ void quantize_weights(ConstMatrixView w, int8_t* values, float* scales, int32_t*
   });
 }
 
+void sum_columns(const int8_t* columns, size_t out, size_t in, int32_t* column_sums) {
+  parallel_ranges(in, 16, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i)
+      for (size_t first = 0; first < out; first += backward_outputs)
+        column_sums[first / backward_outputs * in + i] =
+            std::accumulate(columns + i * out + first, columns + i * out + std::min(out, first + backward_outputs), 0);
+  });
+}
+
 void transpose(const int8_t* values, size_t out, size_t in, int8_t* columns) {
   constexpr size_t block = 64;
   parallel_for((in + block - 1) / block, [&](size_t b) {
@@ -160,18 +170,36 @@ void transpose(const int8_t* values, size_t out, size_t in, int8_t* columns) {
   });
 }
 
-Int8Rows quantize_rows(ConstMatrixView x) {
-  Int8Rows result{x.rows, x.cols, std::vector<uint8_t>(x.rows * x.cols), std::vector<float>(x.rows), {}};
-  result.outliers.resize(x.rows);
-  parallel_ranges(x.rows, 4, [&](size_t begin, size_t end) {
-    std::vector<float> rest(x.cols);
+namespace {
+
+// fill(row, values) gives a row's values.
+template <class Fill>
+Int8Rows quantized(size_t rows, size_t cols, const Fill& fill) {
+  Int8Rows result{rows, cols, std::vector<uint8_t>(rows * cols), std::vector<float>(rows), {}};
+  result.outliers.resize(rows);
+  parallel_ranges(rows, 4, [&](size_t begin, size_t end) {
+    std::vector<float> values(cols);
     for (size_t p = begin; p < end; ++p) {
-      std::ranges::copy(x.row(p), rest.begin());
+      fill(p, values);
       result.scales[p] =
-          HWY_DYNAMIC_DISPATCH(QuantizeRow)(rest.data(), x.cols, result.values.data() + p * x.cols, result.outliers[p]);
+          HWY_DYNAMIC_DISPATCH(QuantizeRow)(values.data(), cols, result.values.data() + p * cols, result.outliers[p]);
     }
   });
   return result;
+}
+
+}  // namespace
+
+Int8Rows quantize_rows(ConstMatrixView x) {
+  return quantized(x.rows, x.cols,
+                   [&](size_t row, std::span<float> values) { std::ranges::copy(x.row(row), values.begin()); });
+}
+
+Int8Rows quantize_columns(ConstMatrixView x, size_t first, size_t count, const float* factors) {
+  return quantized(x.rows, count, [&](size_t row, std::span<float> values) {
+    const std::span<const float> from = x.row(row).subspan(first, count);
+    std::transform(from.begin(), from.end(), factors + first, values.begin(), std::multiplies());
+  });
 }
 
 void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weights& w, MatrixView y,
@@ -182,11 +210,11 @@ void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weigh
   for (size_t done = 0; done < count; done += block) {
     const size_t some = std::min(block, count - done);
     const auto rows = static_cast<dnnl_dim_t>(some), in = static_cast<dnnl_dim_t>(w.in),
-               out = static_cast<dnnl_dim_t>(w.out);
+               out = static_cast<dnnl_dim_t>(w.out), stride = static_cast<dnnl_dim_t>(w.stride ? w.stride : w.in);
     const int32_t zero = 0;
     const dnnl_status_t status =
-        dnnl_gemm_u8s8s32('N', 'T', 'F', rows, out, in, 1, x.values.data() + (first + done) * w.in, in, 0, w.values, in,
-                          0, 0, sums, out, &zero);
+        dnnl_gemm_u8s8s32('N', 'T', 'F', rows, out, in, 1, x.values.data() + (first + done) * w.in, in, 0, w.values,
+                          stride, 0, 0, sums, out, &zero);
     if (status != dnnl_success)
       throw Error(ErrorCode::unsupported,
                   fmt::format("oneDNN cannot multiply in int8 here (status {}); use fp32", static_cast<int>(status)));
@@ -198,6 +226,21 @@ void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weigh
          y.row(done + r).data());
       }
     });
+  }
+}
+
+void int8_backward_input(ConstMatrixView dy, const Int8Weights& w, MatrixView dx, bool accumulate) {
+  const std::vector<float> ones(dy.rows, 1.0f);
+  for (size_t first = 0; first < w.out; first += backward_outputs) {
+    const size_t count = std::min(backward_outputs, w.out - first);
+    const Int8Weights transposed{.out = w.in,
+                                 .in = count,
+                                 .values = w.columns + first,
+                                 .columns = w.values + first * w.in,
+                                 .row_sums = w.column_sums + first / backward_outputs * w.in,
+                                 .stride = w.out};
+    int8_forward(quantize_columns(dy, first, count, w.scales), 0, dy.rows, transposed, dx,
+                 accumulate || first > 0 ? ones.data() : nullptr);
   }
 }
 

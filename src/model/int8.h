@@ -16,9 +16,18 @@ struct Int8Weights {
   size_t in = 0;
   const int8_t* values = nullptr;     // [out, in]
   const int8_t* columns = nullptr;    // [in, out], the same values
-  const float* scales = nullptr;      // [out]
+  const float* scales = nullptr;      // [out], or nullptr for ones
   const int32_t* row_sums = nullptr;  // [out]: Σ of a row of values
+  // [⌈out / backward_outputs⌉, in]: Σ of so many of a column's values; only int8_backward_input() reads it.
+  const int32_t* column_sums = nullptr;
+  size_t stride = 0;  // from a row of values to the next; 0: in
 };
+
+// So many outputs' gradients have a scale of their own. A softmax's gradient is large for a few of many thousand tokens
+// and small but not nothing for the rest: with one scale for all of them the rest would be rounded to 0.
+inline constexpr size_t backward_outputs = 1024;
+// column_sums from columns [in, out].
+void sum_columns(const int8_t* columns, size_t out, size_t in, int32_t* column_sums);
 
 // Symmetric: the largest magnitude of row o of w [out, in] becomes 127.
 void quantize_weights(ConstMatrixView w, int8_t* values, float* scales, int32_t* row_sums);
@@ -41,8 +50,13 @@ struct Int8Rows {
 };
 
 Int8Rows quantize_rows(ConstMatrixView x);
+// Of `count` columns of x diag(factors) from `first` on.
+Int8Rows quantize_columns(ConstMatrixView x, size_t first, size_t count, const float* factors);
 // y [count, out] = x[first, first + count) Wᵀ, or with `steps` [count] y += diag(steps) x[first, first + count) Wᵀ.
 void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weights& w, MatrixView y,
                   const float* steps = nullptr);
+
+// dx [P, in] (+)= dy [P, out] W: dy is quantised with the scales of W in it, backward_outputs at a time.
+void int8_backward_input(ConstMatrixView dy, const Int8Weights& w, MatrixView dx, bool accumulate = false);
 
 }  // namespace hone

@@ -4,6 +4,13 @@
 
 namespace hone {
 
+void backward_input(const FrozenLinear& layer, ConstMatrixView dy, MatrixView dx, Precision products, bool accumulate) {
+  if (products == Precision::int8 && layer.int8.column_sums)
+    int8_backward_input(dy, layer.int8, dx, accumulate);
+  else
+    linear_backward_input(dy, layer.view(), dx, accumulate);
+}
+
 const PackedRows& LinearInput::packed() {
   if (!packed_) packed_.emplace(x_);
   return *packed_;

@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "hone/base.h"
+#include "hone/model.h"
 #include "model/gemm.h"
 #include "model/int8.h"
 
@@ -19,6 +19,10 @@ struct FrozenLinear {
 
   WeightView view() const { return {f32, int8.values, int8.scales, out, in}; }
 };
+
+// dx [P, in] (+)= dy [P, out] W, in int8 if that is wanted and what the layer is in.
+void backward_input(const FrozenLinear& layer, ConstMatrixView dy, MatrixView dx, Precision products,
+                    bool accumulate = false);
 
 // Rows that go into one or several linear layers; laid out for fp32 or quantised at most once, when first needed.
 class LinearInput {

@@ -125,7 +125,8 @@ std::vector<float> Model::losses(ConstMatrixView hidden, std::span<const Token> 
 }
 
 std::vector<float> Model::losses_with_gradient(ConstMatrixView hidden, std::span<const Token> targets,
-                                               std::span<const float> weights, MatrixView d_hidden) const {
+                                               std::span<const float> weights, MatrixView d_hidden,
+                                               Precision products) const {
   if (weights.size() != hidden.rows || d_hidden.rows != hidden.rows || d_hidden.cols != hidden.cols)
     throw Error(ErrorCode::bad_input, "weights and d_hidden must have a row for each row of hidden");
   std::vector<float> result(hidden.rows);
@@ -138,15 +139,15 @@ std::vector<float> Model::losses_with_gradient(ConstMatrixView hidden, std::span
         cross_entropy_gradient(logits.row(r), normalizer, target, weights[first + r]);
       }
     });
-    const Matrix d = head_backward(hidden.row_range(first, logits.rows()), logits);
+    const Matrix d = head_backward(hidden.row_range(first, logits.rows()), logits, products);
     std::copy_n(d.data(), d.size(), d_hidden.row(first).data());
   });
   return result;
 }
 
-Matrix Model::head_backward(ConstMatrixView hidden, ConstMatrixView d_logits) const {
+Matrix Model::head_backward(ConstMatrixView hidden, ConstMatrixView d_logits, Precision products) const {
   Matrix d_normed = Matrix::uninitialized(hidden.rows, hidden.cols);
-  linear_backward_input(d_logits, impl_->weights->head.view(), d_normed);
+  backward_input(impl_->weights->head, d_logits, d_normed, products);
   rms_norm_backward(hidden, impl_->weights->output_norm, impl_->architecture.norm_eps, d_normed, d_normed, false);
   return d_normed;
 }

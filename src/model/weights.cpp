@@ -46,6 +46,7 @@ class Filler {
     auto* columns = reserve<int8_t>(out * in);
     float* scales = reserve<float>(out);
     auto* sums = reserve<int32_t>(out);
+    auto* column_sums = reserve<int32_t>((out + backward_outputs - 1) / backward_outputs * in);
     if (memory_) {
       constexpr size_t block = 4096;
       Matrix rows = Matrix::uninitialized(std::min(out, block), in);
@@ -55,8 +56,9 @@ class Filler {
         quantize_weights(some, i8 + first * in, scales + first, sums + first);
       }
       transpose(i8, out, in, columns);
+      sum_columns(columns, out, in, column_sums);
     }
-    layer.int8 = {out, in, i8, columns, scales, sums};
+    layer.int8 = {out, in, i8, columns, scales, sums, column_sums};
     return layer;
   }
 
