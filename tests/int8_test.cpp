@@ -6,16 +6,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/random.h"
+#include "tests/gaussian.h"
 
 namespace hone::test {
 namespace {
-
-Matrix gaussian(size_t rows, size_t cols, const char* stream) {
-  Matrix matrix = Matrix::uninitialized(rows, cols);
-  RandomStream(1, stream).normals({matrix.data(), matrix.size()}, 1);
-  return matrix;
-}
 
 // Weights in int8, and what they stand for.
 struct Weights {

@@ -9,15 +9,10 @@
 
 #include "base/random.h"
 #include "tests/expect_error.h"
+#include "tests/gaussian.h"
 
 namespace hone::test {
 namespace {
-
-Matrix gaussian(size_t rows, size_t cols, const char* stream) {
-  Matrix matrix = Matrix::uninitialized(rows, cols);
-  RandomStream(1, stream).normals({matrix.data(), matrix.size()}, 1);
-  return matrix;
-}
 
 Matrix scaled(Matrix matrix, float factor, float shift) {
   for (size_t i = 0; i < matrix.size(); ++i) matrix.data()[i] = matrix.data()[i] * factor + shift;
