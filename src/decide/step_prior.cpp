@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "decide/checks.h"
+#include "decide/eigen.h"
 #include "hone/selectors.h"
 
 namespace hone::decide {
@@ -30,21 +31,14 @@ void StepPrior::observe(std::span<const double> scores, size_t examples) {
   check_finite("scores", scores);
   const double smallest = *std::min_element(scores.begin(), scores.end());
   for (const double s : scores) evidence_.push_back(std::exp(static_cast<double>(examples) * (smallest - s)));
-  const size_t choices = initial_.size();
+  const Eigen::Map<const RowMajor> evidence(evidence_.data(), index(prompts()), index(initial_.size()));
   for (int iteration = 0; iteration < most_iterations; ++iteration) {
-    std::vector<double> next(choices);
-    for (size_t p = 0; p < prompts(); ++p) {
-      const std::span<const double> evidence = std::span(evidence_).subspan(p * choices, choices);
-      const double sum = std::inner_product(evidence.begin(), evidence.end(), prior_.begin(), 0.0);
-      for (size_t t = 0; t < choices; ++t) next[t] += evidence[t] * prior_[t] / sum;
-    }
-    double change = 0;
-    for (size_t t = 0; t < choices; ++t) {
-      next[t] = (next[t] + strength_ * initial_[t]) / (static_cast<double>(prompts()) + strength_);
-      change = std::max(change, std::abs(next[t] - prior_[t]));
-    }
-    prior_ = std::move(next);
-    if (change < converged) break;
+    const Eigen::VectorXd prior = map(std::span<const double>(prior_));
+    const Eigen::VectorXd shares = (evidence * prior).cwiseInverse();
+    map(std::span(prior_)) =
+        (prior.cwiseProduct(evidence.transpose() * shares) + strength_ * map(std::span<const double>(initial_))) /
+        (static_cast<double>(prompts()) + strength_);
+    if ((map(std::span<const double>(prior_)) - prior).cwiseAbs().maxCoeff() < converged) break;
   }
 }
 
