@@ -66,8 +66,11 @@ void grams(const Model& model) {
   readout_gradients(model, batch, 0, {&readout, 1}, sinks);
 }
 
+// As gradient rows are made: in the model's precision on the way back too.
 void gradient_step(const Model& model, int first_layer) {
-  weight_gradients(model, tokens(model, 256), 1, first_layer, {});
+  WeightGradientSink sink;
+  GradientSink* const sinks[] = {&sink};
+  mean_loss_gradient(model, tokens(model, 256), 1, first_layer, nullptr, {}, sinks, {}, model.precision());
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "adapt/gradients.h"
 #include "base/random.h"
+#include "tests/data.h"
 #include "tests/golden.h"
 
 namespace hone::test {
@@ -235,6 +236,47 @@ TEST(MeanLossGradient, ReturnsTheMeanLossOfItsTargets) {
     for (const size_t first : {0, 40, 41})
       EXPECT_THROW(mean_loss_gradient(*model, text, first, 1, nullptr, {}, {}, {}), Error) << first;
   }
+}
+
+std::map<MatrixId, Matrix> gradients_of(const Model& model, std::span<const Token> text, int first_layer,
+                                        Precision products) {
+  WeightGradientSink sink;
+  GradientSink* const sinks[] = {&sink};
+  mean_loss_gradient(model, text, 1, first_layer, nullptr, {}, sinks, {}, products);
+  return sink.take();
+}
+
+TEST(MeanLossGradient, InInt8OnlyWhereTheModelIsAndItIsWanted) {
+  for (const char* name : {"llama", "qwen2", "gemma3"}) {
+    const auto fp32 = Model::open(tiny_model(name));
+    const auto int8 = Model::open(tiny_model(name), {.precision = Precision::int8});
+    const std::vector<Token> tokens = Golden(name).list<Token>("tokens");
+    const std::span<const Token> text = std::span(tokens).first(40);
+    const auto wanted = gradients_of(*fp32, text, 0, Precision::fp32),
+               same = gradients_of(*fp32, text, 0, Precision::int8);
+    const auto plain = gradients_of(*int8, text, 0, Precision::fp32),
+               close = gradients_of(*int8, text, 0, Precision::int8);
+    for (const auto& [id, gradient] : plain) {
+      EXPECT_TRUE(std::equal(wanted.at(id).data(), wanted.at(id).data() + gradient.size(), same.at(id).data()));
+      EXPECT_GT(cosine(gradient, close.at(id)), 0.98) << hone::name(id);
+      EXPECT_FALSE(std::equal(gradient.data(), gradient.data() + gradient.size(), close.at(id).data()));
+    }
+  }
+}
+
+// docs/decisions.md says what other ways of rounding give here.
+TEST(RealMeanLossGradient, InInt8PointsWhereThatInFp32Does) {
+  HONE_NEED_FILE(smollm2());
+  const auto fp32 = Model::open(smollm2());
+  const auto int8 = Model::open(smollm2(), {.precision = Precision::int8});
+  const std::vector<Token> text = fp32->tokenizer().encode(
+      "def read_lines(path):\n    \"\"\"The lines of a file, without their ends.\"\"\"\n    with open(path) as file:\n"
+      "        return [line.rstrip() for line in file]\n\n\ndef count_words(lines):\n    words = {}\n"
+      "    for line in lines:\n        for word in line.split():\n            words[word] = words.get(word, 0) + 1\n"
+      "    return words\n");
+  const auto wanted = gradients_of(*fp32, text, 22, Precision::fp32),
+             got = gradients_of(*int8, text, 22, Precision::int8);
+  for (const auto& [id, gradient] : wanted) EXPECT_GT(cosine(gradient, got.at(id)), 0.96) << hone::name(id);
 }
 
 CorpusStatistics some_statistics() {

@@ -60,9 +60,10 @@ struct Neighbours {
 // Points [n, d] in memory, searched by distance. Immutable; search() may be called by one thread at a time.
 class NeighbourIndex {
  public:
-  // Copies the points. The same points, options and seed make the same flat or ivf index whatever the number of
-  // threads; the graph of hnsw depends on which thread is faster. Throws Error{bad_input} for no points, for one that
-  // is not finite (its row is named) and for options that do not fit, Error{cancelled}.
+  // Copies the points; flat keeps a byte for every value beside them. The same points, options and seed make the same
+  // flat or ivf index whatever the number of threads; the graph of hnsw depends on which thread is faster. Throws
+  // Error{bad_input} for no points, for one that is not finite (its row is named) and for options that do not fit,
+  // Error{cancelled}.
   static NeighbourIndex build(ConstMatrixView points, const NeighbourOptions& options = {}, const Watch& watch = {});
   NeighbourIndex(NeighbourIndex&&) noexcept;
   NeighbourIndex& operator=(NeighbourIndex&&) noexcept;

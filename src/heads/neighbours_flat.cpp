@@ -1,15 +1,15 @@
 #include "heads/neighbours_flat.h"
 
 #include <fmt/format.h>
+#include <hwy/cache_control.h>
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
-#include <hwy/cache_control.h>
-
 #include "base/parallel.h"
 #include "heads/neighbours_kernels.h"
+#include "model/gathered_rows.h"
 #include "model/gemm.h"
 
 namespace hone {
@@ -44,12 +44,6 @@ std::span<int64_t> ids_of(Neighbours& found, size_t query) {
 
 std::span<float> distances_of(Neighbours& found, size_t query) {
   return std::span(found.distances).subspan(query * found.k, found.k);
-}
-
-Matrix rows_of(ConstMatrixView all, std::span<const size_t> rows) {
-  Matrix some = Matrix::uninitialized(rows.size(), all.cols);
-  for (size_t i = 0; i < rows.size(); ++i) std::ranges::copy(all.row(rows[i]), some.row(i).begin());
-  return some;
 }
 
 // A distance, which is not negative, and an id in one number: nearer is less, and ties go by id.
@@ -208,7 +202,7 @@ Neighbours ExactSearch::search(ConstMatrixView queries, size_t k, const Watch& w
     if (coded) {
       const std::vector<size_t> undecided = by_codes(some, part, watch);
       Neighbours rest = room_for(undecided.size(), k);
-      without_codes(rows_of(some, undecided), rest, watch);
+      without_codes(gather_rows(some, undecided), rest, watch);
       for (size_t i = 0; i < undecided.size(); ++i) {
         std::ranges::copy(rest.ids_of(i), ids_of(part, undecided[i]).begin());
         std::ranges::copy(rest.distances_of(i), distances_of(part, undecided[i]).begin());
