@@ -3,5 +3,6 @@
 find_program(HONE_CCACHE ccache)
 if(HONE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}
-    ${HONE_CCACHE})
+    CCACHE_SLOPPINESS=pch_defines,time_macros ${HONE_CCACHE})
+  add_compile_options(-fpch-preprocess)  # without which ccache does not see what a precompiled header holds
 endif()

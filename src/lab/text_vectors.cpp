@@ -18,16 +18,13 @@ namespace fs = std::filesystem;
 
 constexpr size_t piece_bytes = 200;
 
-// Lines are joined until a piece has its length; what has less is left out.
+// Whole lines, as many as a piece needs to have its length; what has less is left out.
 void cut(std::string_view text, std::vector<std::string>& pieces) {
-  std::string piece;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    piece.append(text.substr(at, end - at)) += '\n';
-    at = end + 1;
-    if (piece.size() < piece_bytes) continue;
-    pieces.push_back(std::move(piece));
-    piece.clear();
+  for (size_t from = 0, end = 0; end < text.size();) {
+    end = std::min(text.find('\n', end), text.size() - 1) + 1;
+    if (end - from < piece_bytes) continue;
+    pieces.emplace_back(text.substr(from, end - from));
+    from = end;
   }
 }
 
