@@ -175,12 +175,16 @@ TEST_F(RealImages, LocalHeadsMendTheSmallestNet) {
   EXPECT_NEAR(static_cast<double>(first.local) / 2000, 0.9330, 0.0021);
 }
 
-TEST_F(RealImages, ANetTrainedHereIsAsGoodAsTheirs) {
-  LeNet net(LeNetShape::scaled(0.5), 0);
+TEST_F(RealImages, NetsTrainedHereAreAsGoodAsTheirs) {
   const auto& train = mnist().train;
-  net.train(train.images, train.labels, {.learning_rate = 0.01F, .batch = 50, .epochs = 2});
-  // torch_global_classifier_mnist_ot-adam_lr0.01bs50_ne2 has 94.91 %; seeds differ by a point or so.
-  EXPECT_GT(accuracy(net.logits(mnist().test.images)), 0.93);
+  double mean = 0;
+  for (const uint64_t seed : {0, 1, 2}) {
+    LeNet net(LeNetShape::scaled(0.5), seed);
+    net.train(train.images, train.labels, {.learning_rate = 0.01F, .batch = 50, .epochs = 2});
+    mean += accuracy(net.logits(mnist().test.images)) / 3;
+  }
+  // torch_global_classifier_mnist_ot-adam_lr0.01bs50_ne2 has 94.91 %; seeds, and processors, differ by a point or two.
+  EXPECT_GT(mean, 0.93);
 }
 
 class RealExperiments : public RealImages, public testing::WithParamInterface<std::pair<const char*, const char*>> {};
