@@ -121,105 +121,93 @@ void run(Arguments& arguments) {
 
 }  // namespace
 
-void add_classify(CLI::App& program) {
+void add_classify(Command program) {
   auto arguments = std::make_shared<Arguments>();
   ClassifyOptions& options = arguments->options;
-  CLI::App* command = program.add_subcommand("classify", "Answer every query with a head trained on its neighbours");
-  command->add_option("--train", arguments->train, "Labelled points: .npz (X, y), .npy, .csv, .tsv, IDX images")
-      ->required();
-  command->add_option("--test", arguments->test, "Labelled queries")->required();
-  command->add_option("--train-labels", arguments->train_files.label_file, "Labels of .npy or IDX points");
-  command->add_option("--test-labels", arguments->test_files.label_file, "Labels of .npy or IDX queries");
-  command->add_option("--label-column", arguments->train_files.label_column, "Of tables (default: the last)");
-  command->add_option("--text-column", arguments->train_files.text_column, "Of tables that hold texts");
-  command->add_flag("--ignore-unseen", arguments->ignore_unseen,
-                    "Leave out queries whose label no training point has, which is an error otherwise");
-  command->add_flag("--no-header", arguments->no_header, "Tables begin with their first row");
-  CLI::Option* encoder =
-      command->add_option("--encoder", arguments->encoder, "What turns texts into features: see `hone embed`");
-  command->add_option("--precision", arguments->precision, "Of the encoder")
-      ->needs(encoder)
-      ->check(CLI::IsMember({"fp32", "int8"}))
-      ->capture_default_str();
-  command->add_option("--head", arguments->head, "Fit of the global head: lbfgs, or the published adam")
-      ->check(CLI::IsMember({"lbfgs", "adam"}))
-      ->capture_default_str();
+  const Command command = program.subcommand("classify", "Answer every query with a head trained on its neighbours");
+  command.option("--train", arguments->train, "Labelled points: .npz (X, y), .npy, .csv, .tsv, IDX images").required();
+  command.option("--test", arguments->test, "Labelled queries").required();
+  command.option("--train-labels", arguments->train_files.label_file, "Labels of .npy or IDX points");
+  command.option("--test-labels", arguments->test_files.label_file, "Labels of .npy or IDX queries");
+  command.option("--label-column", arguments->train_files.label_column, "Of tables (default: the last)");
+  command.option("--text-column", arguments->train_files.text_column, "Of tables that hold texts");
+  command.flag("--ignore-unseen", arguments->ignore_unseen,
+               "Leave out queries whose label no training point has, which is an error otherwise");
+  command.flag("--no-header", arguments->no_header, "Tables begin with their first row");
+  const Option encoder =
+      command.option("--encoder", arguments->encoder, "What turns texts into features: see `hone embed`");
+  command.option("--precision", arguments->precision, "Of the encoder")
+      .needs(encoder)
+      .one_of({"fp32", "int8"})
+      .shows_default();
+  command.option("--head", arguments->head, "Fit of the global head: lbfgs, or the published adam")
+      .one_of({"lbfgs", "adam"})
+      .shows_default();
   command
-      ->add_option("--ridge", options.ridges,
-                   "Of the global head; of several the one that predicts a held-out fifth of the points best")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--neighbours", options.neighbours, "Neighbours that a local head is trained on")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+      .option("--ridge", options.ridges,
+              "Of the global head; of several the one that predicts a held-out fifth of the points best")
+      .not_negative()
+      .shows_default();
+  command.option("--neighbours", options.neighbours, "Neighbours that a local head is trained on")
+      .positive()
+      .shows_default();
   command
-      ->add_option("--votes", options.votes,
-                   "Neighbours that vote (default: of 1, 5, 10, 20, 50, 100 what is right about most training points)")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--solver", arguments->solver, "Of local heads: adam (published) or lbfgs (second order)")
-      ->check(CLI::IsMember({"adam", "lbfgs"}))
-      ->capture_default_str();
-  command->add_option("--steps", options.training.steps, "Epochs of Adam, or iterations at most")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  CLI::Option* rate = command->add_option("--learning-rate", options.training.learning_rate, "Of Adam")
-                          ->check(CLI::PositiveNumber)
-                          ->capture_default_str();
-  CLI::Option* ridge =
-      command
-          ->add_option("--local-ridge", options.training.ridge, "Of --solver lbfgs: keeps a local head near the start")
-          ->check(CLI::NonNegativeNumber)
-          ->capture_default_str();
-  command->add_option("--index", arguments->kind, "Search: flat (exact), ivf, hnsw")
-      ->check(CLI::IsMember({"flat", "ivf", "hnsw"}))
-      ->capture_default_str();
-  CLI::Option* recall = command
-                            ->add_option("--recall", options.index.recall,
-                                         "Of ivf and hnsw: share of a sample's nearest points that a search shall find")
-                            ->check(CLI::Range(1e-6, 1.0))
-                            ->capture_default_str();
-  CLI::Option* lists = command->add_option("--lists", options.index.lists, "Of ivf: inverted lists; 0: about 4·√rows")
-                           ->capture_default_str();
-  CLI::Option* links = command->add_option("--links", options.index.links, "Of hnsw: links of a row")
-                           ->check(CLI::PositiveNumber)
-                           ->capture_default_str();
-  command->add_option("--metric", arguments->metric, "l2 or cosine (default: cosine for texts, l2 otherwise)")
-      ->check(CLI::IsMember({"l2", "cosine"}));
-  CLI::Option* sift =
-      command
-          ->add_option("--sift", options.sift_pool, "Re-choose the neighbours among so many nearest by SIFT; 0: do not")
-          ->capture_default_str();
-  command->add_option("--sift-noise", options.sift_noise, "Its λ")
-      ->needs(sift)
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  CLI::Option* experts = command->add_option("--experts", options.experts, "Also so many experts, one head a centroid")
-                             ->check(CLI::PositiveNumber);
-  command->add_option("--save-experts", arguments->save_experts, "Keep them in this file")->needs(experts);
-  command->add_option("--experts-file", arguments->experts_file, "Experts that were kept, instead of new ones")
-      ->excludes(experts);
-  command->add_option("--floor", options.floor, "The global head's least weight in hone's answer")
-      ->check(CLI::Range(1e-6, 1.0))
-      ->capture_default_str();
+      .option("--votes", options.votes,
+              "Neighbours that vote (default: of 1, 5, 10, 20, 50, 100 what is right about most training points)")
+      .positive();
+  command.option("--solver", arguments->solver, "Of local heads: adam (published) or lbfgs (second order)")
+      .one_of({"adam", "lbfgs"})
+      .shows_default();
+  command.option("--steps", options.training.steps, "Epochs of Adam, or iterations at most").positive().shows_default();
+  const Option rate =
+      command.option("--learning-rate", options.training.learning_rate, "Of Adam").positive().shows_default();
+  const Option ridge =
+      command.option("--local-ridge", options.training.ridge, "Of --solver lbfgs: keeps a local head near the start")
+          .not_negative()
+          .shows_default();
+  command.option("--index", arguments->kind, "Search: flat (exact), ivf, hnsw")
+      .one_of({"flat", "ivf", "hnsw"})
+      .shows_default();
+  const Option recall = command
+                            .option("--recall", options.index.recall,
+                                    "Of ivf and hnsw: share of a sample's nearest points that a search shall find")
+                            .in_range(1e-6, 1.0)
+                            .shows_default();
+  const Option lists =
+      command.option("--lists", options.index.lists, "Of ivf: inverted lists; 0: about 4·√rows").shows_default();
+  const Option links =
+      command.option("--links", options.index.links, "Of hnsw: links of a row").positive().shows_default();
+  command.option("--metric", arguments->metric, "l2 or cosine (default: cosine for texts, l2 otherwise)")
+      .one_of({"l2", "cosine"});
+  const Option sift =
+      command.option("--sift", options.sift_pool, "Re-choose the neighbours among so many nearest by SIFT; 0: do not")
+          .shows_default();
+  command.option("--sift-noise", options.sift_noise, "Its λ").needs(sift).positive().shows_default();
+  const Option experts =
+      command.option("--experts", options.experts, "Also so many experts, one head a centroid").positive();
+  command.option("--save-experts", arguments->save_experts, "Keep them in this file").needs(experts);
+  command.option("--experts-file", arguments->experts_file, "Experts that were kept, instead of new ones")
+      .excludes(experts);
+  command.option("--floor", options.floor, "The global head's least weight in hone's answer")
+      .in_range(1e-6, 1.0)
+      .shows_default();
   command
-      ->add_option("--locality", options.locality_queries,
-                   "Queries, drawn at random, whose local heads are also asked about other points")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--seed", options.seed)->capture_default_str();
-  command->add_option("--predictions", arguments->predictions,
-                      "Write every way's choice and hone's probabilities to this CSV file");
-  command->add_option("--threads", arguments->threads, "Threads of the kernels (default: all cores)")
-      ->check(CLI::PositiveNumber);
-  command->add_flag("--json", arguments->as_json, "Print one JSON object");
-  command->add_flag("--quiet", arguments->quiet, "No progress");
-  command->callback([arguments, rate, ridge, recall, lists, links] {
-    if (rate->count() > 0 && arguments->solver == "lbfgs")
-      throw CLI::ExcludesError("--learning-rate", "--solver lbfgs");
-    if (ridge->count() > 0 && arguments->solver == "adam") throw CLI::RequiresError("--local-ridge", "--solver lbfgs");
-    if (recall->count() > 0 && arguments->kind == "flat") throw CLI::RequiresError("--recall", "--index ivf or hnsw");
-    if (lists->count() > 0 && arguments->kind != "ivf") throw CLI::RequiresError("--lists", "--index ivf");
-    if (links->count() > 0 && arguments->kind != "hnsw") throw CLI::RequiresError("--links", "--index hnsw");
+      .option("--locality", options.locality_queries,
+              "Queries, drawn at random, whose local heads are also asked about other points")
+      .positive()
+      .shows_default();
+  command.option("--seed", options.seed).shows_default();
+  command.option("--predictions", arguments->predictions,
+                 "Write every way's choice and hone's probabilities to this CSV file");
+  command.option("--threads", arguments->threads, "Threads of the kernels (default: all cores)").positive();
+  command.flag("--json", arguments->as_json, "Print one JSON object");
+  command.flag("--quiet", arguments->quiet, "No progress");
+  command.callback([arguments, rate, ridge, recall, lists, links] {
+    if (rate.given() && arguments->solver == "lbfgs") refuse_usage("--learning-rate excludes --solver lbfgs");
+    if (ridge.given() && arguments->solver == "adam") refuse_usage("--local-ridge requires --solver lbfgs");
+    if (recall.given() && arguments->kind == "flat") refuse_usage("--recall requires --index ivf or hnsw");
+    if (lists.given() && arguments->kind != "ivf") refuse_usage("--lists requires --index ivf");
+    if (links.given() && arguments->kind != "hnsw") refuse_usage("--links requires --index hnsw");
     run(*arguments);
   });
 }

@@ -118,27 +118,27 @@ void run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_complete(CLI::App& program) {
+void add_complete(Command program) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = program.add_subcommand("complete", "Continue a prompt with the model adapted to it");
-  arguments->model.add_to(*command);
-  command->add_option("PROMPT", arguments->prompt, "The prompt; - reads it from standard input")->required();
-  command->add_option("--store", arguments->store, "A store made by `hone index`");
-  command->add_flag("--chat", arguments->chat, "Wrap the prompt in the model's own chat template");
-  command->add_option("--template", arguments->chat_template, "Wrap it in this one: chatml, gemma or llama3")
-      ->check(CLI::IsMember({"chatml", "gemma", "llama3"}));
+  const Command command = program.subcommand("complete", "Continue a prompt with the model adapted to it");
+  arguments->model.add_to(command);
+  command.option("PROMPT", arguments->prompt, "The prompt; - reads it from standard input").required();
+  command.option("--store", arguments->store, "A store made by `hone index`");
+  command.flag("--chat", arguments->chat, "Wrap the prompt in the model's own chat template");
+  command.option("--template", arguments->chat_template, "Wrap it in this one: chatml, gemma or llama3")
+      .one_of({"chatml", "gemma", "llama3"});
   SamplingOptions& sampling = arguments->sampling;
-  command->add_option("-n,--max-tokens", sampling.max_tokens, "Most tokens in the answer")->capture_default_str();
-  command->add_option("--temperature", sampling.temperature, "0: the most likely token")->capture_default_str();
-  command->add_option("--top-k", sampling.top_k, "Only the k most likely tokens; 0: all")->capture_default_str();
-  command->add_option("--top-p", sampling.top_p, "Only the likeliest tokens of this mass")->capture_default_str();
-  command->add_option("--seed", sampling.seed, "Of the sampling")->capture_default_str();
-  command->add_option("--stop", sampling.stop, "End the answer before this text (repeatable)")->allow_extra_args(false);
-  add_session_options(*command, arguments->session, arguments->encoder);
-  command->add_flag("--base", arguments->base, "Print the unadapted model's answer too");
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->add_flag("--quiet", arguments->quiet, "Print the answer only");
-  command->callback([arguments] { run(*arguments); });
+  command.option("-n,--max-tokens", sampling.max_tokens, "Most tokens in the answer").shows_default();
+  command.option("--temperature", sampling.temperature, "0: the most likely token").shows_default();
+  command.option("--top-k", sampling.top_k, "Only the k most likely tokens; 0: all").shows_default();
+  command.option("--top-p", sampling.top_p, "Only the likeliest tokens of this mass").shows_default();
+  command.option("--seed", sampling.seed, "Of the sampling").shows_default();
+  command.option("--stop", sampling.stop, "End the answer before this text (repeatable)").one_value_each();
+  add_session_options(command, arguments->session, arguments->encoder);
+  command.flag("--base", arguments->base, "Print the unadapted model's answer too");
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.flag("--quiet", arguments->quiet, "Print the answer only");
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace hone::cli

@@ -61,36 +61,31 @@ void run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_embed(CLI::App& program) {
+void add_embed(Command program) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = program.add_subcommand("embed", "Write the vectors of texts, one row a text, to an .npy file");
-  command->add_option("MODEL", arguments->model, "An encoder's folder (`hone model get minilm`) or a GGUF file")
-      ->required();
-  arguments->texts.add_to(*command);
-  command->add_option("-o,--output", arguments->output, "The .npy file, float32 [texts, dimension]")->required();
-  command->add_option("--precision", arguments->precision, "Products in fp32 or int8")
-      ->check(CLI::IsMember({"fp32", "int8"}))
-      ->capture_default_str();
-  command->add_option("--layer", arguments->options.layer,
-                      "Hidden states after so many layers (default: all, of a language model four fifths)");
-  command->add_option(
-      "--pooling", arguments->pooling,
-      "mean, cls, last or directions (default: as the model's files say, of a language model directions)");
-  command->add_flag_function(
-      "--normalize,!--no-normalize", [arguments](int64_t count) { arguments->options.normalize = count > 0; },
+  const Command command = program.subcommand("embed", "Write the vectors of texts, one row a text, to an .npy file");
+  command.option("MODEL", arguments->model, "An encoder's folder (`hone model get minilm`) or a GGUF file").required();
+  arguments->texts.add_to(command);
+  command.option("-o,--output", arguments->output, "The .npy file, float32 [texts, dimension]").required();
+  command.option("--precision", arguments->precision, "Products in fp32 or int8")
+      .one_of({"fp32", "int8"})
+      .shows_default();
+  command.option("--layer", arguments->options.layer,
+                 "Hidden states after so many layers (default: all, of a language model four fifths)");
+  command.option("--pooling", arguments->pooling,
+                 "mean, cls, last or directions (default: as the model's files say, of a language model directions)");
+  command.flag(
+      "--normalize,!--no-normalize", [arguments](bool on) { arguments->options.normalize = on; },
       "Vectors at length 1, or not (default: as the model's files say)");
   command
-      ->add_option("--max-tokens", arguments->options.max_tokens,
-                   "Read at most so many tokens of a text (default: the model's positions)")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--batch", arguments->embed.batch, "Texts computed together")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--threads", arguments->threads, "Threads of the kernels (default: all cores)")
-      ->check(CLI::PositiveNumber);
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->add_flag("--quiet", arguments->quiet, "Print nothing but errors");
-  command->callback([arguments] { run(*arguments); });
+      .option("--max-tokens", arguments->options.max_tokens,
+              "Read at most so many tokens of a text (default: the model's positions)")
+      .positive();
+  command.option("--batch", arguments->embed.batch, "Texts computed together").positive().shows_default();
+  command.option("--threads", arguments->threads, "Threads of the kernels (default: all cores)").positive();
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.flag("--quiet", arguments->quiet, "Print nothing but errors");
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace hone::cli

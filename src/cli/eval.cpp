@@ -137,15 +137,15 @@ void run(Arguments& arguments) {
 
 }  // namespace
 
-void add_eval(CLI::App& program) {
+void add_eval(Command program) {
   auto arguments = std::make_shared<Arguments>();
   EvaluationOptions& options = arguments->options;
-  CLI::App* command = program.add_subcommand("eval", "What adapting is worth on texts of your own");
-  arguments->model.add_to(*command);
-  command->add_option("FILE", arguments->files, "Texts that are not in the store")->required();
-  command->add_option("--store", arguments->store, "A store made by `hone index`")->required();
+  const Command command = program.subcommand("eval", "What adapting is worth on texts of your own");
+  arguments->model.add_to(command);
+  command.option("FILE", arguments->files, "Texts that are not in the store").required();
+  command.option("--store", arguments->store, "A store made by `hone index`").required();
   command
-      ->add_option_function<std::string>(
+      .option(
           "--protocol",
           [&options](const std::string& name) {
             options.protocol = name == "score"      ? Protocol::score
@@ -155,22 +155,20 @@ void add_eval(CLI::App& program) {
           "continue (the default): retrieval sees a prefix, what follows is scored; score: as published; complete: "
           "what "
           "`hone complete` does")
-      ->check(CLI::IsMember({"continue", "score", "complete"}));
-  command->add_option("--offset", options.offset, "First token of a file's first window")->capture_default_str();
-  command->add_option("--prefix", options.prefix, "Tokens that retrieval sees")->capture_default_str();
-  command->add_option("--continuation", options.continuation, "Tokens that are scored")->capture_default_str();
-  command->add_option("--windows", options.windows, "Windows per file")->capture_default_str();
-  command->add_flag("--no-published", arguments->no_published, "Leave out the published protocol, the slowest row");
-  command->add_option("--published-rank", options.published.rank, "LoRA rank")->capture_default_str();
-  command->add_option("--published-rate", options.published.learning_rate, "Adam's learning rate")
-      ->capture_default_str();
-  command->add_option("--published-neighbours", options.published_neighbours,
-                      "Neighbours, one step each; 0, the default: --neighbours, with --protocol score 50");
-  command->add_option("--published-first-layer", options.published.first_layer, "Lowest layer with LoRA")
-      ->capture_default_str();
-  add_session_options(*command, options.session, arguments->encoder);
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->callback([arguments] { run(*arguments); });
+      .one_of({"continue", "score", "complete"});
+  command.option("--offset", options.offset, "First token of a file's first window").shows_default();
+  command.option("--prefix", options.prefix, "Tokens that retrieval sees").shows_default();
+  command.option("--continuation", options.continuation, "Tokens that are scored").shows_default();
+  command.option("--windows", options.windows, "Windows per file").shows_default();
+  command.flag("--no-published", arguments->no_published, "Leave out the published protocol, the slowest row");
+  command.option("--published-rank", options.published.rank, "LoRA rank").shows_default();
+  command.option("--published-rate", options.published.learning_rate, "Adam's learning rate").shows_default();
+  command.option("--published-neighbours", options.published_neighbours,
+                 "Neighbours, one step each; 0, the default: --neighbours, with --protocol score 50");
+  command.option("--published-first-layer", options.published.first_layer, "Lowest layer with LoRA").shows_default();
+  add_session_options(command, options.session, arguments->encoder);
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace hone::cli

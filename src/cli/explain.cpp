@@ -41,13 +41,13 @@ void run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_explain(CLI::App& program) {
+void add_explain(Command program) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = program.add_subcommand("explain", "Show what the few-shot decision for one text rests on");
-  arguments->add_to(*command);
-  command->add_option("--query", arguments->query, "The text to label")->required();
-  command->add_option("--svg", arguments->svg, "Also draw figures into this folder (needs gnuplot)");
-  command->callback([arguments] { run(*arguments); });
+  const Command command = program.subcommand("explain", "Show what the few-shot decision for one text rests on");
+  arguments->add_to(command);
+  command.option("--query", arguments->query, "The text to label").required();
+  command.option("--svg", arguments->svg, "Also draw figures into this folder (needs gnuplot)");
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace hone::cli

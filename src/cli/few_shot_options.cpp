@@ -76,15 +76,15 @@ nlohmann::json certificate_json(const std::optional<decide::Certificate>& certif
 
 }  // namespace
 
-void FewShotArguments::add_to(CLI::App& command) {
+void FewShotArguments::add_to(Command command) {
   model.add_to(command);
-  command.add_option("--examples", examples, "CSV with columns input and label, or JSONL of such objects")->required();
-  command.add_option("--labels", options.labels, "All labels, between commas (default: the examples' own)")
-      ->delimiter(',')
-      ->allow_extra_args(false);
-  command.add_flag("--regression", regression, "Labels are numbers; answer with their expected value");
-  command.add_option("--template", options.prompt_template, R"(How an example is written; \n is an end of line)")
-      ->transform([](const std::string& text) {
+  command.option("--examples", examples, "CSV with columns input and label, or JSONL of such objects").required();
+  command.option("--labels", options.labels, "All labels, between commas (default: the examples' own)")
+      .delimiter(',')
+      .one_value_each();
+  command.flag("--regression", regression, "Labels are numbers; answer with their expected value");
+  command.option("--template", options.prompt_template, R"(How an example is written; \n is an end of line)")
+      .transform([](const std::string& text) {
         std::string result;
         for (size_t i = 0; i < text.size(); ++i) {
           const bool escaped = text.compare(i, 2, "\\n") == 0;
@@ -93,32 +93,24 @@ void FewShotArguments::add_to(CLI::App& command) {
         }
         return result;
       })
-      ->default_str(R"({input} -> {label}\n)");
-  command.add_option("--layers", options.layers, "The last so many layers adapt")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command.add_option("--blocks", blocks, "v (by heads), vo, all, or names such as L27.v.h2,L29.q")
-      ->capture_default_str();
-  command.add_option("--subspace", subspace, "How --budget blocks are chosen")
-      ->check(CLI::IsMember(subspace_names()))
-      ->capture_default_str();
-  command.add_option("--budget", options.budget, "How many blocks adapt (with --subspace)");
-  command.add_option("--steps", steps, "How far: evidence, profiled, gibbs, loo, pooled or a number of steps")
-      ->check(check_steps)
-      ->capture_default_str();
+      .default_text(R"({input} -> {label}\n)");
+  command.option("--layers", options.layers, "The last so many layers adapt").positive().shows_default();
+  command.option("--blocks", blocks, "v (by heads), vo, all, or names such as L27.v.h2,L29.q").shows_default();
+  command.option("--subspace", subspace, "How --budget blocks are chosen").one_of(subspace_names()).shows_default();
+  command.option("--budget", options.budget, "How many blocks adapt (with --subspace)");
+  command.option("--steps", steps, "How far: evidence, profiled, gibbs, loo, pooled or a number of steps")
+      .check(check_steps)
+      .shows_default();
   command
-      .add_option("--earlier", earlier,
-                  "Examples of an earlier prompt, which teach --steps pooled its prior (repeatable)")
-      ->allow_extra_args(false);
-  command.add_option("--c", options.step, "Step size c/λ_max, 0 < c < 1")->capture_default_str();
-  command.add_option("--max-steps", options.max_steps, "The most steps")->capture_default_str();
-  command.add_option("--floor", options.floor, "Every answer keeps so much of the in-context probability")
-      ->capture_default_str();
-  command.add_option("--seed", options.seed, "Of --subspace random")->capture_default_str();
-  command.add_flag("--exact-update", options.exact_update,
-                   "Answer with updated weights, not the linearised prediction");
-  command.add_flag("--descent", options.descent, "Also run gradient descent itself and show how it differs");
-  command.add_flag("--json", json, "Print one JSON object");
+      .option("--earlier", earlier, "Examples of an earlier prompt, which teach --steps pooled its prior (repeatable)")
+      .one_value_each();
+  command.option("--c", options.step, "Step size c/λ_max, 0 < c < 1").shows_default();
+  command.option("--max-steps", options.max_steps, "The most steps").shows_default();
+  command.option("--floor", options.floor, "Every answer keeps so much of the in-context probability").shows_default();
+  command.option("--seed", options.seed, "Of --subspace random").shows_default();
+  command.flag("--exact-update", options.exact_update, "Answer with updated weights, not the linearised prediction");
+  command.flag("--descent", options.descent, "Also run gradient descent itself and show how it differs");
+  command.flag("--json", json, "Print one JSON object");
 }
 
 FewShotOptions FewShotArguments::options_for(const std::shared_ptr<const Model>& opened, const Watch& watch) const {

@@ -19,7 +19,7 @@ struct FewShotArguments {
   bool regression = false;
   bool json = false;
 
-  void add_to(CLI::App& command);
+  void add_to(Command command);
   // Options for this model, with the prior that --earlier teaches.
   FewShotOptions options_for(const std::shared_ptr<const Model>& opened, const Watch& watch) const;
 };

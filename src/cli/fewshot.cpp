@@ -106,20 +106,18 @@ void run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_fewshot(CLI::App& program) {
+void add_fewshot(Command program) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command =
-      program.add_subcommand("fewshot", "Label texts by a few labelled examples, with the model adapted to them");
-  arguments->add_to(*command);
-  command
-      ->add_option("--query", arguments->queries,
-                   "A text to label (repeatable); - reads one a line from standard input")
-      ->allow_extra_args(false);
-  command->add_option("--queries", arguments->query_file, "A file with one text a line");
-  command->add_flag("--bayes-gap", arguments->bayes_gap,
-                    "Every query's own Bayes gap, also of three queries or more: a gradient pass for each");
-  command->add_flag("--quiet", arguments->quiet, "Leave the decision out");
-  command->callback([arguments] { run(*arguments); });
+  const Command command =
+      program.subcommand("fewshot", "Label texts by a few labelled examples, with the model adapted to them");
+  arguments->add_to(command);
+  command.option("--query", arguments->queries, "A text to label (repeatable); - reads one a line from standard input")
+      .one_value_each();
+  command.option("--queries", arguments->query_file, "A file with one text a line");
+  command.flag("--bayes-gap", arguments->bayes_gap,
+               "Every query's own Bayes gap, also of three queries or more: a gradient pass for each");
+  command.flag("--quiet", arguments->quiet, "Leave the decision out");
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace hone::cli

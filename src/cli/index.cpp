@@ -105,28 +105,27 @@ void run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_index(CLI::App& program) {
+void add_index(Command program) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = program.add_subcommand("index", "Make a store of your files, or bring it up to date");
-  arguments->model.add_to(*command);
-  command->add_option("PATH", arguments->paths, "Files and folders: text, Markdown, source, JSONL")->required();
-  command->add_option("-o,--output", arguments->store, "The store, a folder")->required();
-  command->add_option("--chunk-tokens", arguments->options.chunk_tokens, "Most tokens in a chunk")
-      ->capture_default_str();
-  command->add_option("--first-layer", arguments->learn.first_layer, "Lowest layer that adapts (default: top quarter)")
-      ->check(CLI::NonNegativeNumber);
-  command->add_flag("--relearn", arguments->relearn, "Learn preconditioner and step sizes again");
-  command->add_flag("--vectors", arguments->vectors, "Compute the dense vectors of all chunks now");
+  const Command command = program.subcommand("index", "Make a store of your files, or bring it up to date");
+  arguments->model.add_to(command);
+  command.option("PATH", arguments->paths, "Files and folders: text, Markdown, source, JSONL").required();
+  command.option("-o,--output", arguments->store, "The store, a folder").required();
+  command.option("--chunk-tokens", arguments->options.chunk_tokens, "Most tokens in a chunk").shows_default();
+  command.option("--first-layer", arguments->learn.first_layer, "Lowest layer that adapts (default: top quarter)")
+      .not_negative();
+  command.flag("--relearn", arguments->relearn, "Learn preconditioner and step sizes again");
+  const Option vectors = command.flag("--vectors", arguments->vectors, "Compute the dense vectors of all chunks now");
   command
-      ->add_option("--encoder", arguments->encoder,
-                   "Vectors from this encoder, a folder or GGUF file (`hone model get minilm`), instead of the model's "
-                   "own hidden states; the store remembers it; own: the model's again")
-      ->needs("--vectors");
-  command->add_flag("--gradients", arguments->gradients, "Compute the gradient rows of all chunks now");
-  add_gradient_budget(*command, arguments->learn.gradient_budget);
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->add_flag("--quiet", arguments->quiet, "Print nothing but errors");
-  command->callback([arguments] { run(*arguments); });
+      .option("--encoder", arguments->encoder,
+              "Vectors from this encoder, a folder or GGUF file (`hone model get minilm`), instead of the model's "
+              "own hidden states; the store remembers it; own: the model's again")
+      .needs(vectors);
+  command.flag("--gradients", arguments->gradients, "Compute the gradient rows of all chunks now");
+  add_gradient_budget(command, arguments->learn.gradient_budget);
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.flag("--quiet", arguments->quiet, "Print nothing but errors");
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace hone::cli

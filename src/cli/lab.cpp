@@ -85,28 +85,28 @@ void run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_lab(CLI::App& program) {
+void add_lab(Command program) {
   const auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = program.add_subcommand("lab", "Run the experiments of the papers");
-  command->require_subcommand(1);
+  const Command command = program.subcommand("lab", "Run the experiments of the papers");
+  command.require_subcommand();
 
-  CLI::App* listing = command->add_subcommand("list", "Which experiments there are");
-  listing->add_flag("--json", arguments->json, "Print one JSON object");
-  listing->callback([arguments] { list(arguments->json); });
+  const Command listing = command.subcommand("list", "Which experiments there are");
+  listing.flag("--json", arguments->json, "Print one JSON object");
+  listing.callback([arguments] { list(arguments->json); });
 
   std::vector<std::string> names;
   for (const auto& experiment : lab::experiments()) names.emplace_back(experiment->name());
-  CLI::App* running =
-      command->add_subcommand("run", "Run one; the same command goes on with a run that was interrupted");
-  running->add_option("NAME", arguments->name, "The experiment")->required()->check(CLI::IsMember(names));
-  running->add_option("-o,--output", arguments->folder, "Folder of the run (default: ./NAME)");
-  running->add_option("--model", arguments->model, "A GGUF file, for experiments that need one");
-  running->add_option("--seed", arguments->seed, "Seed of every random choice")->capture_default_str();
-  running->add_option("--threads", arguments->threads, "Threads (default: all cores)")->check(CLI::PositiveNumber);
-  CLI::Option* quick = running->add_flag("--quick", arguments->quick, "Small: a first look");
-  running->add_flag("--full", arguments->full, "Everything, however long it takes")->excludes(quick);
-  running->add_flag("--json", arguments->json, "Print one JSON object");
-  running->callback([arguments] { run(*arguments); });
+  const Command running =
+      command.subcommand("run", "Run one; the same command goes on with a run that was interrupted");
+  running.option("NAME", arguments->name, "The experiment").required().one_of(names);
+  running.option("-o,--output", arguments->folder, "Folder of the run (default: ./NAME)");
+  running.option("--model", arguments->model, "A GGUF file, for experiments that need one");
+  running.option("--seed", arguments->seed, "Seed of every random choice").shows_default();
+  running.option("--threads", arguments->threads, "Threads (default: all cores)").positive();
+  const Option quick = running.flag("--quick", arguments->quick, "Small: a first look");
+  running.flag("--full", arguments->full, "Everything, however long it takes").excludes(quick);
+  running.flag("--json", arguments->json, "Print one JSON object");
+  running.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace hone::cli

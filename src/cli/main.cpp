@@ -12,29 +12,25 @@
 namespace {
 
 int run(int argc, char** argv) {
-  CLI::App program("hone: test-time training for language models on your own machine", "hone");
-  program.require_subcommand(1);
-  program.set_version_flag("--version", HONE_VERSION);
-  hone::cli::add_classify(program);
-  hone::cli::add_complete(program);
-  hone::cli::add_embed(program);
-  hone::cli::add_eval(program);
-  hone::cli::add_explain(program);
-  hone::cli::add_fewshot(program);
-  hone::cli::add_index(program);
-  hone::cli::add_lab(program);
-  hone::cli::add_model(program);
-  hone::cli::add_sae(program);
-  hone::cli::add_score(program);
-  hone::cli::add_search(program);
-  hone::cli::add_tokenize(program);
-  try {
-    program.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    if (program.exit(error) != 0) return 2;
-  }
-  hone::cli::flush_standard_output();
-  return 0;
+  hone::cli::Program program("hone", "hone: test-time training for language models on your own machine", HONE_VERSION);
+  const hone::cli::Command root = program.root();
+  root.require_subcommand();
+  hone::cli::add_classify(root);
+  hone::cli::add_complete(root);
+  hone::cli::add_embed(root);
+  hone::cli::add_eval(root);
+  hone::cli::add_explain(root);
+  hone::cli::add_fewshot(root);
+  hone::cli::add_index(root);
+  hone::cli::add_lab(root);
+  hone::cli::add_model(root);
+  hone::cli::add_sae(root);
+  hone::cli::add_score(root);
+  hone::cli::add_search(root);
+  hone::cli::add_tokenize(root);
+  const int code = program.run(argc, argv);
+  if (code == 0) hone::cli::flush_standard_output();
+  return code;
 }
 
 // libgomp's threads spin for some ten milliseconds before they sleep, so that on a machine with other work every

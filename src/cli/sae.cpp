@@ -25,12 +25,12 @@ void print_text(const SaeEvaluation& evaluation) {
              evaluation.explained_variance, evaluation.loss, evaluation.l0, 100 * evaluation.dead_share);
 }
 
-void add_sae(CLI::App& program) {
-  CLI::App* command = program.add_subcommand("sae", "Sparse autoencoders of activations");
-  command->require_subcommand(1);
-  add_sae_train(*command);
-  add_sae_eval(*command);
-  add_sae_report(*command);
+void add_sae(Command program) {
+  const Command command = program.subcommand("sae", "Sparse autoencoders of activations");
+  command.require_subcommand();
+  add_sae_train(command);
+  add_sae_eval(command);
+  add_sae_report(command);
 }
 
 }  // namespace hone::cli

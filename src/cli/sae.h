@@ -1,16 +1,16 @@
 // Parts of `hone sae`: one file a subcommand, and what they print alike.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "cli/command.h"
 #include "hone/sae.h"
 
 namespace hone::cli {
 
-void add_sae_train(CLI::App& parent);
-void add_sae_eval(CLI::App& parent);
-void add_sae_report(CLI::App& parent);
+void add_sae_train(Command parent);
+void add_sae_eval(Command parent);
+void add_sae_report(Command parent);
 
 nlohmann::json as_json(const SaeConfig& config);
 nlohmann::json as_json(const SaeEvaluation& evaluation);

@@ -50,16 +50,15 @@ void evaluate_command(EvalArguments& arguments) {
 
 }  // namespace
 
-void add_sae_eval(CLI::App& parent) {
+void add_sae_eval(Command parent) {
   const auto arguments = std::make_shared<EvalArguments>();
-  CLI::App* command = parent.add_subcommand("eval", "How well one describes activations");
-  command->add_option("SAE", arguments->sae, "Its folder: cfg.json and sae_weights.safetensors")->required();
-  arguments->source.add_to(*command);
-  command->add_option("--rows", arguments->rows, "Rows that are read (default: all)");
-  command->add_option("--dead-below", arguments->dead_below, "Share of rows below which a feature is dead")
-      ->capture_default_str();
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->callback([arguments] { evaluate_command(*arguments); });
+  const Command command = parent.subcommand("eval", "How well one describes activations");
+  command.option("SAE", arguments->sae, "Its folder: cfg.json and sae_weights.safetensors").required();
+  arguments->source.add_to(command);
+  command.option("--rows", arguments->rows, "Rows that are read (default: all)");
+  command.option("--dead-below", arguments->dead_below, "Share of rows below which a feature is dead").shows_default();
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.callback([arguments] { evaluate_command(*arguments); });
 }
 
 }  // namespace hone::cli

@@ -75,19 +75,19 @@ void report(ReportArguments& arguments) {
 
 }  // namespace
 
-void add_sae_report(CLI::App& parent) {
+void add_sae_report(Command parent) {
   const auto arguments = std::make_shared<ReportArguments>();
-  CLI::App* command = parent.add_subcommand("report", "A page that shows what features respond to");
-  command->add_option("SAE", arguments->sae, "Its folder: cfg.json and sae_weights.safetensors")->required();
-  arguments->source.add_to(*command);
-  command->add_option("-o,--output", arguments->output, "The page, one HTML file")->capture_default_str();
-  CLI::Option* lines = command->add_option("--lines", arguments->lines, "What rows show: a text file, one line a row");
-  command->add_option("--images", arguments->images, "What rows show: IDX images")->excludes(lines);
-  command->add_option("--features", arguments->options.features, "Features shown")->capture_default_str();
-  command->add_option("--examples", arguments->options.examples, "Examples a feature")->capture_default_str();
-  command->add_option("--title", arguments->options.title, "Title of the page");
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->callback([arguments] { report(*arguments); });
+  const Command command = parent.subcommand("report", "A page that shows what features respond to");
+  command.option("SAE", arguments->sae, "Its folder: cfg.json and sae_weights.safetensors").required();
+  arguments->source.add_to(command);
+  command.option("-o,--output", arguments->output, "The page, one HTML file").shows_default();
+  const Option lines = command.option("--lines", arguments->lines, "What rows show: a text file, one line a row");
+  command.option("--images", arguments->images, "What rows show: IDX images").excludes(lines);
+  command.option("--features", arguments->options.features, "Features shown").shows_default();
+  command.option("--examples", arguments->options.examples, "Examples a feature").shows_default();
+  command.option("--title", arguments->options.title, "Title of the page");
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.callback([arguments] { report(*arguments); });
 }
 
 }  // namespace hone::cli

@@ -9,17 +9,17 @@
 
 namespace hone::cli {
 
-void ActivationSource::add_to(CLI::App& command) {
-  CLI::Option* file = command.add_option("DATA", data, "Activations [rows, width], a .npy file");
-  CLI::Option* gguf = command.add_option("--model", model, "Instead: a GGUF file whose residual stream is read");
-  command.add_option("--layer", layer, "With --model: after so many layers")->needs(gguf);
-  command.add_option("--store", store, "With --model: the texts of a store made by `hone index`")->needs(gguf);
-  CLI::Option* files = command.add_option("--text", texts, "With --model: text files")->needs(gguf);
-  command.add_option("--window", window, "With --text: tokens that are read at once; a store has its chunks")
-      ->needs(files)
-      ->capture_default_str();
-  command.add_option("--threads", threads, "Threads (default: all cores)")->check(CLI::PositiveNumber);
-  file->excludes(gguf);
+void ActivationSource::add_to(Command command) {
+  const Option file = command.option("DATA", data, "Activations [rows, width], a .npy file");
+  const Option gguf = command.option("--model", model, "Instead: a GGUF file whose residual stream is read");
+  command.option("--layer", layer, "With --model: after so many layers").needs(gguf);
+  command.option("--store", store, "With --model: the texts of a store made by `hone index`").needs(gguf);
+  const Option files = command.option("--text", texts, "With --model: text files").needs(gguf);
+  command.option("--window", window, "With --text: tokens that are read at once; a store has its chunks")
+      .needs(files)
+      .shows_default();
+  command.option("--threads", threads, "Threads (default: all cores)").positive();
+  file.excludes(gguf);
 }
 
 void ActivationSource::open(uint64_t seed, const Watch& watch) {

@@ -1,11 +1,11 @@
 // Where `hone sae` reads activations: from DATA, or from a model's layer over texts.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <vector>
 
+#include "cli/command.h"
 #include "hone/sae.h"
 
 namespace hone::cli {
@@ -19,7 +19,7 @@ struct ActivationSource {
   size_t window = 256;
   int threads = 0;
 
-  void add_to(CLI::App& command);
+  void add_to(Command command);
   // Sets what follows; without a model only `batches`.
   void open(uint64_t seed, const Watch& watch);
 

@@ -102,31 +102,29 @@ void train(TrainArguments& arguments) {
 
 }  // namespace
 
-void add_sae_train(CLI::App& parent) {
+void add_sae_train(Command parent) {
   const auto arguments = std::make_shared<TrainArguments>();
   SaeConfig& config = arguments->config;
   SaeTraining& training = arguments->training;
-  CLI::App* command =
-      parent.add_subcommand("train", "Train one; the same command goes on with a run that was interrupted");
-  arguments->source.add_to(*command);
-  command->add_option("-o,--output", arguments->output, "Folder of the autoencoder and its checkpoint")->required();
-  command->add_option("--features", config.features, "Features (default: 8 times the width)");
-  command->add_option("-k,--active", config.active, "Features that a row keeps")->capture_default_str();
-  command->add_flag("--pre-bias", config.pre_bias, "Subtract the decoder's bias before encoding");
-  command->add_flag("--relu", config.relu, "Kept values below 0 count as 0");
-  command->add_flag("--raw-inputs", arguments->raw_inputs, "Do not divide rows by their L2 norm");
-  command->add_option("--steps", training.steps, "Steps")->capture_default_str();
-  command->add_option("--batch", training.batch, "Rows a step")->capture_default_str();
-  command->add_option("--initial-active", training.initial_active, "k at the first step")->capture_default_str();
-  command->add_option("--annealing", training.annealing_steps, "Steps until k is what --active says")
-      ->capture_default_str();
-  command->add_option("--learning-rate", training.learning_rate, "Adam's")->capture_default_str();
-  command->add_option("--warmup", training.warmup_steps, "Steps until the learning rate is reached")
-      ->capture_default_str();
-  command->add_option("--dropout", training.dropout, "Share of pre-activations")->capture_default_str();
-  command->add_option("--clip", training.clip, "Largest norm of a gradient; 0: none")->capture_default_str();
+  const Command command =
+      parent.subcommand("train", "Train one; the same command goes on with a run that was interrupted");
+  arguments->source.add_to(command);
+  command.option("-o,--output", arguments->output, "Folder of the autoencoder and its checkpoint").required();
+  command.option("--features", config.features, "Features (default: 8 times the width)");
+  command.option("-k,--active", config.active, "Features that a row keeps").shows_default();
+  command.flag("--pre-bias", config.pre_bias, "Subtract the decoder's bias before encoding");
+  command.flag("--relu", config.relu, "Kept values below 0 count as 0");
+  command.flag("--raw-inputs", arguments->raw_inputs, "Do not divide rows by their L2 norm");
+  command.option("--steps", training.steps, "Steps").shows_default();
+  command.option("--batch", training.batch, "Rows a step").shows_default();
+  command.option("--initial-active", training.initial_active, "k at the first step").shows_default();
+  command.option("--annealing", training.annealing_steps, "Steps until k is what --active says").shows_default();
+  command.option("--learning-rate", training.learning_rate, "Adam's").shows_default();
+  command.option("--warmup", training.warmup_steps, "Steps until the learning rate is reached").shows_default();
+  command.option("--dropout", training.dropout, "Share of pre-activations").shows_default();
+  command.option("--clip", training.clip, "Largest norm of a gradient; 0: none").shows_default();
   command
-      ->add_option_function<std::string>(
+      .option(
           "--revival",
           [&training](const std::string& name) {
             training.revival = name == "none"          ? Revival::none
@@ -134,17 +132,15 @@ void add_sae_train(CLI::App& parent) {
                                                        : Revival::ghost;
           },
           "What brings dead features back: ghost (gradients, the default), auxiliary-k or none")
-      ->check(CLI::IsMember({"ghost", "auxiliary-k", "none"}));
-  command->add_option("--auxiliary-active", training.auxiliary_active, "Dead features that auxiliary-k keeps")
-      ->capture_default_str();
-  command->add_option("--auxiliary-weight", training.auxiliary_weight, "Weight of auxiliary-k's loss")
-      ->capture_default_str();
-  command->add_option("--dead-below", training.dead_below, "Share of rows below which a feature is dead")
-      ->capture_default_str();
-  command->add_option("--checkpoint-every", arguments->every, "Steps between checkpoints")->capture_default_str();
-  command->add_option("--seed", training.seed, "Seed of every random choice")->capture_default_str();
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->callback([arguments] { train(*arguments); });
+      .one_of({"ghost", "auxiliary-k", "none"});
+  command.option("--auxiliary-active", training.auxiliary_active, "Dead features that auxiliary-k keeps")
+      .shows_default();
+  command.option("--auxiliary-weight", training.auxiliary_weight, "Weight of auxiliary-k's loss").shows_default();
+  command.option("--dead-below", training.dead_below, "Share of rows below which a feature is dead").shows_default();
+  command.option("--checkpoint-every", arguments->every, "Steps between checkpoints").shows_default();
+  command.option("--seed", training.seed, "Seed of every random choice").shows_default();
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.callback([arguments] { train(*arguments); });
 }
 
 }  // namespace hone::cli

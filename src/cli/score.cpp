@@ -43,18 +43,18 @@ void run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_score(CLI::App& program) {
+void add_score(Command program) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = program.add_subcommand("score", "Bits per byte of a text under the unadapted model");
-  arguments->model.add_to(*command);
-  command->add_option("FILE", arguments->file, "Text to score")->required();
-  command->add_option("--window", arguments->score.window, "Tokens the model sees at once")->capture_default_str();
-  command->add_option("--stride", arguments->score.stride, "Tokens from one window to the next")->capture_default_str();
-  command->add_flag("--second-halves", arguments->score.second_halves,
-                    "llama.cpp's perplexity: windows side by side, second halves counted");
-  command->add_option("--max-windows", arguments->score.max_windows, "Stop after so many windows");
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->callback([arguments] { run(*arguments); });
+  const Command command = program.subcommand("score", "Bits per byte of a text under the unadapted model");
+  arguments->model.add_to(command);
+  command.option("FILE", arguments->file, "Text to score").required();
+  command.option("--window", arguments->score.window, "Tokens the model sees at once").shows_default();
+  command.option("--stride", arguments->score.stride, "Tokens from one window to the next").shows_default();
+  command.flag("--second-halves", arguments->score.second_halves,
+               "llama.cpp's perplexity: windows side by side, second halves counted");
+  command.option("--max-windows", arguments->score.max_windows, "Stop after so many windows");
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace hone::cli

@@ -88,19 +88,16 @@ void run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_search(CLI::App& program) {
+void add_search(Command program) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = program.add_subcommand("search", "Show the chunks of a store that are most similar to a text");
-  command->add_option("STORE", arguments->store, "A store made by `hone index`")->required();
-  command->add_option("TEXT", arguments->text, "What to look for")->required();
-  command->add_option("-k,--neighbours", arguments->count, "How many to show")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  add_retrieval(*command, arguments->retrieval, arguments->encoder);
-  command->add_option("--model", arguments->model,
-                      "The model that the store was built with, for vectors of its own states");
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->callback([arguments] { run(*arguments); });
+  const Command command = program.subcommand("search", "Show the chunks of a store that are most similar to a text");
+  command.option("STORE", arguments->store, "A store made by `hone index`").required();
+  command.option("TEXT", arguments->text, "What to look for").required();
+  command.option("-k,--neighbours", arguments->count, "How many to show").positive().shows_default();
+  add_retrieval(command, arguments->retrieval, arguments->encoder);
+  command.option("--model", arguments->model, "The model that the store was built with, for vectors of its own states");
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace hone::cli

@@ -7,6 +7,6 @@
 namespace hone::cli {
 
 // `encoder` is what encoder_for() is given once the store is open.
-void add_session_options(CLI::App& command, SessionOptions& options, std::filesystem::path& encoder);
+void add_session_options(Command command, SessionOptions& options, std::filesystem::path& encoder);
 
 }  // namespace hone::cli

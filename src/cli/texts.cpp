@@ -62,12 +62,11 @@ void read_table_column(const std::string& file, std::string_view text, char sepa
 
 }  // namespace
 
-void TextSource::add_to(CLI::App& command) {
-  command.add_option("FILE", files, "Files of texts; - reads standard input")->required();
-  command.add_option("--format", format, "lines, jsonl, csv or tsv (default: by the end of the name, else lines)")
-      ->check(CLI::IsMember({"auto", "lines", "jsonl", "csv", "tsv"}));
-  command.add_option("--column", column, "The field of JSONL or the column of a table that is the text")
-      ->capture_default_str();
+void TextSource::add_to(Command command) {
+  command.option("FILE", files, "Files of texts; - reads standard input").required();
+  command.option("--format", format, "lines, jsonl, csv or tsv (default: by the end of the name, else lines)")
+      .one_of({"auto", "lines", "jsonl", "csv", "tsv"});
+  command.option("--column", column, "The field of JSONL or the column of a table that is the text").shows_default();
 }
 
 std::vector<std::string> TextSource::read() const {

@@ -1,9 +1,10 @@
 // Texts from files: one a line, or a field of JSONL, CSV or TSV.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
+
+#include "cli/command.h"
 
 namespace hone::cli {
 
@@ -13,7 +14,7 @@ struct TextSource {
   std::string column = "text";     // the field of JSONL, the column that a table's header names
 
   // FILE..., --format and --column.
-  void add_to(CLI::App& command);
+  void add_to(Command command);
   // The texts of all files, in order. Of lines every one counts, also an empty one. Throws Error{bad_input} naming file
   // and line, Error{not_found, io}.
   std::vector<std::string> read() const;

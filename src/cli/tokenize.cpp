@@ -31,13 +31,13 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_tokenize(CLI::App& program) {
+void add_tokenize(Command program) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("tokenize", "Print the token ids of standard input, without BOS");
-  command->add_option("MODEL", options->model, "GGUF file")->required();
-  command->add_flag("--special", options->special, "Control tokens written out in the text become their ids");
-  command->add_flag("--json", options->json, "Print {\"tokens\": n, \"ids\": [...]}");
-  command->callback([options] { run(*options); });
+  const Command command = program.subcommand("tokenize", "Print the token ids of standard input, without BOS");
+  command.option("MODEL", options->model, "GGUF file").required();
+  command.flag("--special", options->special, "Control tokens written out in the text become their ids");
+  command.flag("--json", options->json, "Print {\"tokens\": n, \"ids\": [...]}");
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace hone::cli
