@@ -133,6 +133,24 @@ TEST_F(CommandLine, BadUsageIsExitCodeTwo) {
   }
 }
 
+TEST_F(CommandLine, NumbersThatAreNoneOrOutOfReach) {
+  const std::vector<std::pair<Arguments, std::string>> all = {
+      {{"score", llama, "f", "--window", "-3"}, "--window: -3 is below 0"},
+      {{"lab", "run", "certificate", "--seed", "-1"}, "--seed: -1 is below 0"},
+      {{"complete", llama, "p", "--temperature", "nan"}, "--temperature: nan is not a number"},
+      {{"classify", "--train", "a", "--test", "b", "--ridge", "1", "--ridge", "nan"}, "--ridge: nan is not a number"},
+      {{"classify", "--train", "a", "--test", "b", "--ridge", "-1"}, "--ridge: -1 is not 0 or a number above"},
+      {{"classify", "--train", "a", "--test", "b", "--learning-rate", "0"},
+       "--learning-rate: 0 is not a number above 0"},
+      {{"classify", "--train", "a", "--test", "b", "--learning-rate", "inf"}, "inf is not a number above 0"},
+      {{"classify", "--train", "a", "--test", "b", "--floor", "nan"}, "--floor: nan is not a number"}};
+  for (const auto& [arguments, complaint] : all) {
+    const Result result = run_program(arguments);
+    EXPECT_EQ(result.code, 2) << json(arguments);
+    EXPECT_TRUE(result.err.find(complaint) != std::string::npos) << result.err;
+  }
+}
+
 TEST_F(CommandLine, ModelDescribesAFile) {
   const json object = object_of(run_program({"model", llama, "--json"}));
   expect_keys(object, {"file", "bytes", "name", "architecture", "licence", "parameters", "layers", "width", "ffn_width",

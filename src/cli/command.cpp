@@ -1,11 +1,49 @@
 #include "cli/command.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <type_traits>
 
 namespace hone::cli {
+namespace {
+
+// CLI11's own checks let NaN pass, and read -1 as 2^64 - 1 where a variable is unsigned.
+
+template <class T>
+struct Element {
+  using type = T;
+};
+template <class T>
+struct Element<std::vector<T>> : Element<T> {};
+template <class T>
+struct Element<std::optional<T>> : Element<T> {};
+
+std::string refuse_negative(const std::string& text) {
+  return text.starts_with('-') ? fmt::format("{} is below 0", text) : "";
+}
+
+std::string refuse_nan(const std::string& text) {
+  double value = 0;
+  return CLI::detail::lexical_cast(text, value) && std::isnan(value) ? fmt::format("{} is not a number", text) : "";
+}
+
+// `shown` is what help says of the value.
+CLI::Validator number(bool (*fits)(double), const std::string& what, const std::string& shown) {
+  const auto complaint = [fits, what](const std::string& text) {
+    double value = 0;
+    return CLI::detail::lexical_cast(text, value) && std::isfinite(value) && fits(value)
+               ? std::string()
+               : fmt::format("{} is not {}", text, what);
+  };
+  return {complaint, shown};
+}
+
+}  // namespace
 
 Option Option::required() const { return Option(*option_->required()); }
 Option Option::shows_default() const { return Option(*option_->capture_default_str()); }
@@ -14,8 +52,12 @@ Option Option::default_text(const std::string& text) const { return Option(*opti
 Option Option::one_of(const std::vector<std::string>& words) const {
   return Option(*option_->check(CLI::IsMember(words)));
 }
-Option Option::positive() const { return Option(*option_->check(CLI::PositiveNumber)); }
-Option Option::not_negative() const { return Option(*option_->check(CLI::NonNegativeNumber)); }
+Option Option::positive() const {
+  return Option(*option_->check(number([](double value) { return value > 0; }, "a number above 0", "POSITIVE")));
+}
+Option Option::not_negative() const {
+  return Option(*option_->check(number([](double value) { return value >= 0; }, "0 or a number above", "NONNEGATIVE")));
+}
 Option Option::in_range(double least, double most) const { return Option(*option_->check(CLI::Range(least, most))); }
 Option Option::check(const std::function<std::string(const std::string&)>& complaint) const {
   return Option(*option_->check(complaint));
@@ -41,7 +83,10 @@ void Command::require_subcommand() const { app_->require_subcommand(1); }
 
 template <class T>
 Option Command::option(const std::string& name, T& value, const std::string& help) const {
-  return Option(*app_->add_option(name, value, help));
+  CLI::Option* const option = app_->add_option(name, value, help);
+  if constexpr (std::is_unsigned_v<typename Element<T>::type>) option->check(refuse_negative);
+  if constexpr (std::is_floating_point_v<typename Element<T>::type>) option->check(refuse_nan);
+  return Option(*option);
 }
 
 Option Command::option(const std::string& name, const std::function<void(const std::string&)>& take,
