@@ -136,6 +136,7 @@ TEST_F(CommandLine, BadUsageIsExitCodeTwo) {
 TEST_F(CommandLine, NumbersThatAreNoneOrOutOfReach) {
   const std::vector<std::pair<Arguments, std::string>> all = {
       {{"score", llama, "f", "--window", "-3"}, "--window: -3 is below 0"},
+      {{"score", llama, "f", "--window", " -3"}, "--window:  -3 is below 0"},
       {{"lab", "run", "certificate", "--seed", "-1"}, "--seed: -1 is below 0"},
       {{"complete", llama, "p", "--temperature", "nan"}, "--temperature: nan is not a number"},
       {{"classify", "--train", "a", "--test", "b", "--ridge", "1", "--ridge", "nan"}, "--ridge: nan is not a number"},

@@ -1,7 +1,7 @@
 // One function a subcommand; each is in the file of its name and adds itself to the program.
 #pragma once
 
-#include "cli/command.h"
+#include "cli/command_line.h"
 
 namespace hone::cli {
 

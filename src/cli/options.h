@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "cli/command.h"
+#include "cli/command_line.h"
 #include "hone/encoder.h"
 #include "hone/model.h"
 #include "hone/store.h"

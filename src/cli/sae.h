@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "cli/command.h"
+#include "cli/command_line.h"
 #include "hone/sae.h"
 
 namespace hone::cli {

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "cli/command.h"
+#include "cli/command_line.h"
 #include "hone/sae.h"
 
 namespace hone::cli {

@@ -1,5 +1,5 @@
 // Options and subcommands of the program. CLI11 is behind this: every file that reads its headers takes seconds to
-// compile, and only command.cpp does.
+// compile, and only command_line.cpp does.
 #pragma once
 
 #include <functional>
@@ -57,8 +57,8 @@ class Command {
   // Exactly one.
   void require_subcommand() const;
 
-  // Variables and what functions refer to must outlive Program::run(). T is one of the types at the end of command.cpp;
-  // NaN is refused, and a number below 0 where T is unsigned.
+  // Variables and what functions refer to must outlive Program::run(). T is one of the types at the end of
+  // command_line.cpp; NaN is refused, and a number below 0 where T is unsigned.
   template <class T>
   Option option(const std::string& name, T& value, const std::string& help = "") const;
   Option option(const std::string& name, const std::function<void(const std::string& text)>& take,

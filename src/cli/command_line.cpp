@@ -1,4 +1,4 @@
-#include "cli/command.h"
+#include "cli/command_line.h"
 
 #include <fmt/format.h>
 
@@ -24,7 +24,8 @@ template <class T>
 struct Element<std::optional<T>> : Element<T> {};
 
 std::string refuse_negative(const std::string& text) {
-  return text.starts_with('-') ? fmt::format("{} is below 0", text) : "";
+  const size_t first = text.find_first_not_of(" \t\n");
+  return first != std::string::npos && text[first] == '-' ? fmt::format("{} is below 0", text) : "";
 }
 
 std::string refuse_nan(const std::string& text) {
