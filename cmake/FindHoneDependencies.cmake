@@ -19,5 +19,7 @@ if(HONE_SANITIZE)
   target_link_options(hone_flags INTERFACE -fsanitize=${HONE_SANITIZE})
   # The release build checks every format against its arguments; checking again is a third of compiling a report.
   target_compile_definitions(hone_flags INTERFACE FMT_CONSTEVAL=)
+  # Of five instruction sets the oldest, AVX2 and AVX-512: each is compiled by itself.
+  target_compile_definitions(hone_flags INTERFACE "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4)")
 endif()
 set(HoneDependencies_FOUND TRUE)

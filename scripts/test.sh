@@ -4,7 +4,7 @@
 run_tests() {
   local start=$SECONDS preset=release
   if [[ ${1-} == --all ]]; then
-    need_packages build peers goldens
+    need_packages build peers goldens cache
     preset=all
   fi
   build
