@@ -12,6 +12,7 @@
 #include "lab/not_worse.h"
 #include "lab/sst2_tasks.h"
 #include "lab/statistics.h"
+#include "lab/stream_rules.h"
 #include "tests/expect_error.h"
 #include "tests/golden.h"
 #include "tests/random_kernel.h"
@@ -136,6 +137,84 @@ TEST(StepRules, StackedStepsAreRidgeRegressionOnEarlierAnswers) {
     const Eigen::VectorXd coefficients =
         (before.transpose() * before + 0.1 * Dense::Identity(3, 3)).ldlt().solve(before.transpose() * missing.head(i));
     EXPECT_NEAR(stacked.predictions[static_cast<size_t>(i)], task.base + features.row(i).dot(coefficients), 1e-9) << i;
+  }
+}
+
+// −log N(r; 0, τ²K/k̄ + σ²I) without constants, and the prediction, by dense algebra.
+TEST(StepRules, ThePooledSignalIsAMixtureOfPosteriorMeans) {
+  const std::vector<StepTask> tasks = random_tasks(4);
+  const auto [rule, log_noise] = pooled_signal(RuleStream(tasks, 0.1));
+  std::vector<double> counts(13 * 14, 1.0 / (13 * 14));
+  double diagonals = 0;
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const Dense kernel = decide::to_dense(tasks[i].kernel);
+    const auto r = decide::to_column(tasks[i].residuals);
+    const auto k_x = tasks[i].spectrum.combination(tasks[i].query);
+    diagonals += kernel.trace() / 6;
+    const double scale = diagonals / static_cast<double>(i + 1);
+    std::vector<double> weights, predictions, noises;
+    for (int s = 0; s <= 12; ++s)
+      for (int u = -1; u <= 12; ++u) {
+        const double noise = std::pow(10, -4 + s / 3.0), signal = u < 0 ? 0 : std::pow(10, -3 + u / 3.0);
+        const Dense covariance = signal / scale * kernel + noise * Dense::Identity(6, 6);
+        const Eigen::VectorXd solved = covariance.ldlt().solve(r);
+        weights.push_back(counts[weights.size()] * std::exp(-r.dot(solved) / 2) / std::sqrt(covariance.determinant()));
+        predictions.push_back(tasks[i].base + signal / scale * decide::to_column(k_x).dot(solved));
+        noises.push_back(std::log(noise));
+      }
+    const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+    for (double& w : weights) w /= sum;
+    EXPECT_NEAR(rule.predictions[i], weighted_sum(weights, predictions), 1e-9) << i;
+    EXPECT_NEAR(log_noise[i], weighted_sum(weights, noises), 1e-9) << i;
+    for (size_t g = 0; g < counts.size(); ++g) counts[g] += weights[g];
+  }
+}
+
+TEST(StepRules, TheSoftBestWeighsEarlierAnswersByLikeness) {
+  const std::vector<StepTask> tasks = random_tasks(7);
+  const RuleStream stream(tasks, 0.2);
+  std::vector<double> log_noise;
+  for (size_t i = 0; i < tasks.size(); ++i) log_noise.push_back(std::sin(static_cast<double>(i)));
+  const RuleResult soft = soft_best_so_far(stream, log_noise);
+  EXPECT_EQ(soft.predictions[0], tasks[0].base);
+  Dense features(7, 3);
+  for (Eigen::Index i = 0; i < 7; ++i) {
+    const auto task = static_cast<size_t>(i);
+    features.row(i) << log_noise[task], std::log(*std::ranges::min_element(stream.prepared[task].left_out)),
+        std::log(decide::to_column(tasks[task].residuals).squaredNorm());
+  }
+  for (Eigen::Index i = 1; i < 7; ++i) {
+    const Dense seen = features.topRows(i + 1);
+    const Eigen::RowVectorXd deviation =
+        ((seen.rowwise() - seen.colwise().mean()).array().square().colwise().mean()).sqrt();
+    double not_adapting = 0;
+    for (size_t j = 0; j < static_cast<size_t>(i); ++j) not_adapting += stream.squared_error(j, tasks[j].base);
+    std::vector<double> losses;
+    for (const double steps : stream.steps) {
+      double loss = 0;
+      for (Eigen::Index j = 0; j < i; ++j) {
+        const double apart = (features.row(j) - features.row(i)).cwiseQuotient(deviation).squaredNorm();
+        const StepTask& task = tasks[static_cast<size_t>(j)];
+        loss += std::exp(-apart / (2 * 0.49)) * std::pow(task.prediction(0.2, steps) - task.target, 2);
+      }
+      losses.push_back(4 * loss / (not_adapting / static_cast<double>(i)));
+    }
+    const std::vector<double> weights = soft_least(losses, std::vector<double>(losses.size(), 1));
+    EXPECT_NEAR(soft.predictions[static_cast<size_t>(i)],
+                weighted_sum(weights, stream.prepared[static_cast<size_t>(i)].predictions), 1e-9)
+        << i;
+  }
+}
+
+TEST(StepRules, MeansAreOfTheRulesThatTheyName) {
+  const std::vector<StepTask> tasks = random_tasks(8);
+  const auto rules = apply_step_rules(tasks, 0.1);
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const double left_out = find(rules, "leave-one-out mixture").predictions[i];
+    const double signal = find(rules, "pooled signal").predictions[i];
+    const double soft = find(rules, "soft best T so far").predictions[i];
+    EXPECT_NEAR(find(rules, "mean of two").predictions[i], (left_out + signal) / 2, 1e-12);
+    EXPECT_NEAR(find(rules, "mean of three").predictions[i], (left_out + signal + soft) / 3, 1e-12);
   }
 }
 

@@ -65,9 +65,12 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 //                       ∝ (that error)^{−n/2}; and pooled, where the mean of the errors of the tasks before counts like
 //                       `pooled_weight` tasks, all of them or those whose residuals are about as large as this task's
 //   best T so far …     the T of the least squared error at the queries before, all or those of tasks alike
+//   pooled signal       a mixture of Bayes filters over (σ², τ²), their prior learned from the tasks before
 //   stacked steps       B(P_n, x) plus a combination of the corrections of T = 2, 20 and 200, by recursive least
-//   squares on
-//                       the answers before
+//                       squares on the answers before
+//   soft best T so far  a mixture over T by the errors at the queries before, of prompts with about as much noise
+//   mean of two         of the leave-one-out mixture and the pooled signal
+//   mean of three       of these and the soft best T so far
 //   online mixture      the no-harm mixture over the rules above and fixed T (decide::SelectorMixture)
 // Answers lie in [low, high], which only the online mixture uses.
 std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c, double low = 0, double high = 1);

@@ -1,0 +1,54 @@
+// What rules over T share: a stream of tasks with, for each of them, predictions and losses on grids of T and of λ*.
+#pragma once
+
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "lab/step_rules.h"
+
+namespace hone::lab {
+
+// One task at one c.
+struct PreparedTask {
+  std::vector<double> predictions;  // of T on the wide grid
+  std::vector<double> fixed, mle;   // n ℓ_T on the wide grid, σ fixed and profiled
+  std::vector<double> left_out;     // mean squared leave-one-out error on the wide grid
+  double real_fixed = 0, real_mle = 0;
+  double rho = 0;
+  double lambda_star = 0;
+  double bayes = 0;                  // the Bayes filter's prediction
+  std::vector<double> ridge;         // predictions of λ*/λ_max on the ridge grid
+  std::vector<double> ridge_losses;  // −log marginal likelihood with the best τ²
+  double energy = 0;                 // log ‖r‖²
+};
+
+struct RuleStream {
+  // Prepares all tasks, side by side.
+  RuleStream(std::span<const StepTask> all, double c_of_all);
+
+  std::span<const StepTask> tasks;
+  double c = 0;
+  std::vector<double> steps;  // the wide grid
+  std::vector<PreparedTask> prepared;
+
+  size_t examples() const { return tasks.front().residuals.size(); }
+  double squared_error(size_t task, double prediction) const;
+};
+
+// A prediction and its T.
+using Choice = std::pair<double, double>;
+
+double weighted_sum(std::span<const double> weights, std::span<const double> values);
+// Weights ∝ prior · exp(−losses), which sum to 1.
+std::vector<double> soft_least(std::span<const double> losses, std::span<const double> prior);
+// The first of the least losses among the first `count` T of the grid.
+Choice least(const RuleStream& stream, const PreparedTask& task, std::span<const double> losses, size_t count);
+// The mean over T of the grid.
+Choice weighed(const RuleStream& stream, const PreparedTask& task, std::span<const double> weights);
+// The mean over the first `count` T, weights ∝ exp(−losses).
+Choice mixture(const RuleStream& stream, const PreparedTask& task, std::span<const double> losses, size_t count);
+// Weights of T ∝ (leave-one-out error)^{−n/2}.
+Choice left_out_mixture(const RuleStream& stream, const PreparedTask& task);
+
+}  // namespace hone::lab
