@@ -232,14 +232,23 @@ TEST(StepRules, TheBestSoFarIsThatOfEarlierAnswers) {
   }
 }
 
-TEST(StepRules, TheOnlineMixtureKeepsItsBound) {
+TEST(StepRules, MixturesKeepTheirBound) {
   const std::vector<StepTask> tasks = random_tasks(200);
   const auto rules = apply_step_rules(tasks, 0.2);
   const auto sum = [&](std::string_view rule) {
     const std::vector<double> errors = find(rules, rule).squared_errors(tasks);
     return std::accumulate(errors.begin(), errors.end(), 0.0);
   };
-  EXPECT_LE(sum("online mixture"), sum("in context") + online_mixture_bound(tasks.size()));
+  for (const char* rule : {"online mixture", "mean of three, bounded"})
+    EXPECT_LE(sum(rule), sum("in context") + online_mixture_bound(tasks.size())) << rule;
+  // Of two experts it ends near the better one, after starting halfway.
+  const RuleResult bounded = find(rules, "mean of three, bounded");
+  const double base = std::clamp(find(rules, "in context").predictions[0], 0.0, 1.0);
+  const double mean = std::clamp(find(rules, "mean of three").predictions[0], 0.0, 1.0);
+  EXPECT_GE(bounded.predictions[0], std::min(base, mean) - 1e-12);
+  EXPECT_LE(bounded.predictions[0], std::max(base, mean) + 1e-12);
+  EXPECT_LE(sum("mean of three, bounded"),
+            std::min(sum("in context"), sum("mean of three")) + online_mixture_bound(tasks.size()));
   EXPECT_NEAR(online_mixture_bound(tasks.size()), std::log(2.0) / 2, 1e-12);
 }
 

@@ -99,11 +99,4 @@ Choice mixture(const RuleStream& stream, const PreparedTask& task, std::span<con
   return weighed(stream, task, soft_least(losses.first(count), std::vector<double>(count, 1)));
 }
 
-Choice left_out_mixture(const RuleStream& stream, const PreparedTask& task) {
-  std::vector<double> losses;
-  for (const double error : task.left_out)
-    losses.push_back(static_cast<double>(stream.examples()) / 2 * std::log(std::max(error, tiny)));
-  return mixture(stream, task, losses, losses.size());
-}
-
 }  // namespace hone::lab

@@ -48,7 +48,5 @@ Choice least(const RuleStream& stream, const PreparedTask& task, std::span<const
 Choice weighed(const RuleStream& stream, const PreparedTask& task, std::span<const double> weights);
 // The mean over the first `count` T, weights ∝ exp(−losses).
 Choice mixture(const RuleStream& stream, const PreparedTask& task, std::span<const double> losses, size_t count);
-// Weights of T ∝ (leave-one-out error)^{−n/2}.
-Choice left_out_mixture(const RuleStream& stream, const PreparedTask& task);
 
 }  // namespace hone::lab

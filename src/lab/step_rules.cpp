@@ -51,6 +51,9 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 
 namespace {
 
+constexpr double tiny = 1e-300;
+constexpr const char* left_out_name = "leave-one-out mixture";
+
 // A rule that sees one task only.
 template <class Rule>
 RuleResult each(const RuleStream& stream, std::string name, bool published, const Rule& rule) {
@@ -73,6 +76,14 @@ Choice geometric(const RuleStream& stream, const PreparedTask& task) {
     const double below = t == 0 ? steps[0] : steps[t - 1], above = t + 1 == steps.size() ? steps[t] : steps[t + 1];
     losses.push_back(task.mle[t] - log_keep * steps[t] - std::log(std::max((above - below) / 2, 1.0)));
   }
+  return mixture(stream, task, losses, losses.size());
+}
+
+// Weights of T ∝ (leave-one-out error)^{−n/2}.
+Choice left_out_mixture(const RuleStream& stream, const PreparedTask& task) {
+  std::vector<double> losses;
+  for (const double error : task.left_out)
+    losses.push_back(static_cast<double>(stream.examples()) / 2 * std::log(std::max(error, tiny)));
   return mixture(stream, task, losses, losses.size());
 }
 
@@ -107,7 +118,7 @@ std::vector<RuleResult> prompt_rules(const RuleStream& stream) {
   rules.push_back(rule("Bayes filter", false, [](Task t) { return Choice(t.bayes, 0); }));
   rules.back().steps.clear();
   rules.push_back(rule("leave-one-out", false, [&](Task t) { return least(stream, t, t.left_out, all); }));
-  rules.push_back(rule("leave-one-out mixture", false, [&](Task t) { return left_out_mixture(stream, t); }));
+  rules.push_back(rule(left_out_name, false, [&](Task t) { return left_out_mixture(stream, t); }));
   return rules;
 }
 
@@ -122,7 +133,7 @@ RuleResult mean_of(std::string name, Sees sees, std::initializer_list<const Rule
 }
 
 void add_stream_rules(const RuleStream& stream, std::vector<RuleResult>& rules) {
-  const RuleResult left_out = rules.back();
+  const RuleResult left_out = *std::ranges::find(rules, left_out_name, &RuleResult::name);
   const auto [signal, log_noise] = pooled_signal(stream);
   const RuleResult soft_best = soft_best_so_far(stream, log_noise);
   rules.push_back(pooled_prior(stream));
@@ -138,11 +149,13 @@ void add_stream_rules(const RuleStream& stream, std::vector<RuleResult>& rules) 
   rules.push_back(mean_of("mean of three", Sees::truths, {&left_out, &signal, &soft_best}));
 }
 
-RuleResult online_mixture(const RuleStream& stream, std::span<const RuleResult> rules, double low, double high) {
+// The first of the rules, which has half of the prior, is the one that the bound is against.
+RuleResult online_mixture(std::string name, const RuleStream& stream, std::span<const RuleResult> rules, double low,
+                          double high) {
   std::vector<double> prior(rules.size(), 0.5 / static_cast<double>(rules.size() - 1));
   prior[0] = 0.5;
   decide::SelectorMixture mixture(prior, low, high);
-  RuleResult result{"online mixture", Sees::truths, false, {}, {}};
+  RuleResult result{std::move(name), Sees::truths, false, {}, {}};
   for (size_t i = 0; i < stream.tasks.size(); ++i) {
     std::vector<double> said;
     for (const RuleResult& rule : rules) said.push_back(rule.predictions[i]);
@@ -162,7 +175,9 @@ std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double
   const RuleStream stream(tasks, c);
   std::vector<RuleResult> rules = prompt_rules(stream);
   add_stream_rules(stream, rules);
-  rules.push_back(online_mixture(stream, rules, low, high));
+  const RuleResult not_adapting_or_mean[] = {rules.front(), rules.back()};
+  rules.push_back(online_mixture("online mixture", stream, rules, low, high));
+  rules.push_back(online_mixture("mean of three, bounded", stream, not_adapting_or_mean, low, high));
   return rules;
 }
 

@@ -71,14 +71,15 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 //   soft best T so far  a mixture over T by the errors at the queries before, of prompts with about as much noise
 //   mean of two         of the leave-one-out mixture and the pooled signal
 //   mean of three       of these and the soft best T so far
-//   online mixture      the no-harm mixture over the rules above and fixed T (decide::SelectorMixture)
-// Answers lie in [low, high], which only the online mixture uses.
+//   online mixture      the no-harm mixture over the rules above (decide::SelectorMixture)
+//   mean of three, bounded   the same of not adapting and the mean of three
+// Answers lie in [low, high], which only these mixtures use.
 std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c, double low = 0, double high = 1);
 
 constexpr double pooled_weight = 4;  // of pooled leave-one-out
 constexpr double alike_width = 0.5;  // of a Gaussian weight in log ‖r‖²: which tasks are alike
 
-// What the online mixture's sum of squared errors can exceed that of not adapting by, at most.
+// What the sum of squared errors of either of these mixtures can exceed that of not adapting by, at most.
 double online_mixture_bound(size_t tasks, double low = 0, double high = 1);
 
 }  // namespace hone::lab
