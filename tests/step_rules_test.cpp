@@ -108,6 +108,47 @@ TEST(StepRules, OnlyRulesThatSaySoDependOnAnswers) {
   }
 }
 
+TEST(StepRules, NoRuleDependsOnTheAnswerOfTheTaskItPredicts) {
+  std::vector<StepTask> tasks = random_tasks(12);
+  const auto before = apply_step_rules(tasks, 0.1);
+  tasks.back().target = 1 - tasks.back().target;
+  const auto after = apply_step_rules(tasks, 0.1);
+  for (size_t r = 0; r < before.size(); ++r) EXPECT_EQ(before[r].predictions, after[r].predictions) << before[r].name;
+}
+
+TEST(StepRules, RulesOfOnePromptFollowFromItsKernel) {
+  constexpr double c = 0.1;
+  const std::vector<StepTask> tasks = random_tasks(3);
+  const auto rules = apply_step_rules(tasks, c);
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const StepTask& task = tasks[i];
+    const double rho = decide::step_size(task.spectrum, c), n = static_cast<double>(task.residuals.size());
+    const decide::StepEvidence evidence(task.spectrum, task.coordinates, rho, decide::Noise::profiled);
+    const double lambda_star = decide::fit_signal(task.spectrum, task.coordinates).lambda_star();
+    double gibbs = 0, gibbs_sum = 0, geometric = 0, geometric_sum = 0, least = std::numeric_limits<double>::infinity();
+    const std::vector<double> steps = wide_steps();
+    for (size_t t = 0; t < steps.size(); ++t) {
+      const double weight = std::exp(-n * (evidence.score(steps[t]) - evidence.score(0)));
+      const double below = steps[t == 0 ? 0 : t - 1], above = steps[std::min(t + 1, steps.size() - 1)];
+      const double prior = std::pow(1 + rho * lambda_star, -steps[t]) * std::max((above - below) / 2, 1.0);
+      gibbs += weight * task.prediction(c, steps[t]);
+      gibbs_sum += weight;
+      geometric += prior * weight * task.prediction(c, steps[t]);
+      geometric_sum += prior * weight;
+      least = std::min(least, evidence.score(steps[t]));
+    }
+    EXPECT_NEAR(find(rules, "Gibbs, MLE").predictions[i], gibbs / gibbs_sum, 1e-9);
+    EXPECT_NEAR(find(rules, "Gibbs, geometric prior").predictions[i], geometric / geometric_sum, 1e-9);
+    const double real = find(rules, "real T, MLE").steps[i];
+    EXPECT_LE(evidence.score(real), least + 1e-9);
+    EXPECT_NEAR(find(rules, "real T, MLE").predictions[i], task.prediction(c, real), 1e-12);
+    const Dense covariance = decide::to_dense(task.kernel) + lambda_star * Dense::Identity(6, 6);
+    const auto k_x = decide::to_column(task.spectrum.combination(task.query));
+    EXPECT_NEAR(find(rules, "Bayes filter").predictions[i],
+                task.base + k_x.dot(covariance.ldlt().solve(decide::to_column(task.residuals))), 1e-9);
+  }
+}
+
 TEST(StepRules, NoRuleDependsOnLaterTasks) {
   const std::vector<StepTask> tasks = random_tasks(15);
   const auto all = apply_step_rules(tasks, 0.1), few = apply_step_rules(std::span(tasks).first(9), 0.1);
@@ -292,6 +333,15 @@ TEST(NotWorse, FarBetterIsShownAndFarWorseIsNot) {
   EXPECT_TRUE(family[2].shown);
   EXPECT_EQ(family[2].upper_share(), 0);
   HONE_EXPECT_ERROR(not_worse("a", "x", {}, {}), ErrorCode::bad_input, "at least one");
+}
+
+TEST(NotWorse, FewTasksShowNothing) {
+  const std::vector<double> reference(29, 1.0), better(29, 0.5);
+  NotWorse family[] = {not_worse("better", "x", better, reference)};
+  correct(family);
+  EXPECT_EQ(family[0].p, 0);
+  EXPECT_FALSE(family[0].shown);
+  EXPECT_EQ(not_worse("same", "x", std::vector<double>(3), std::vector<double>(3)).upper_share(), 0);
 }
 
 PromptKernels random_blocks_kernels(size_t blocks, size_t n, std::vector<double>& residuals) {

@@ -24,6 +24,7 @@ NotWorse not_worse(std::string rule, std::string condition, std::span<const doub
   NotWorse result;
   result.rule = std::move(rule);
   result.condition = std::move(condition);
+  result.tasks = errors.size();
   result.reference = std::reduce(reference.begin(), reference.end()) / tasks;
   result.difference = decide::bootstrap_mean(differences, seed);
   const double mean = std::reduce(beyond_margin.begin(), beyond_margin.end()) / tasks;
@@ -41,7 +42,8 @@ void correct(std::span<NotWorse> family) {
   const std::vector<double> corrected = holm(p);
   for (size_t i = 0; i < family.size(); ++i) {
     family[i].holm_p = corrected[i];
-    family[i].shown = corrected[i] <= 0.05 && family[i].difference.high <= margin * family[i].reference;
+    family[i].shown = corrected[i] <= 0.05 && family[i].difference.high <= margin * family[i].reference &&
+                      family[i].tasks >= least_tasks;
   }
 }
 

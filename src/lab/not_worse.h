@@ -16,12 +16,14 @@ struct NotWorse {
   decide::Interval difference = {};  // rule minus reference, mean with 95 % paired bootstrap
   double p = 1;                      // one-sided, of the hypothesis that the rule is worse by the margin or more
   double holm_p = 1;                 // set by correct()
-  bool shown = false;                // the upper limit is within the margin and holm_p ≤ .05
+  size_t tasks = 0;
+  bool shown = false;  // the upper limit is within the margin, holm_p ≤ .05 and there are at least `least_tasks`
 
-  double upper_share() const { return difference.high / reference; }
+  double upper_share() const { return difference.high == 0 ? 0 : difference.high / reference; }
 };
 
-constexpr double margin = 0.02;  // of the reference's mean squared error
+constexpr double margin = 0.02;     // of the reference's mean squared error
+constexpr size_t least_tasks = 30;  // below which p's normal approximation is not trusted
 
 // Squared errors of both on the same tasks. p is that of the normal approximation for the mean of rule − (1 + margin) ·
 // reference, task by task, so that the reference's own uncertainty counts. Throws Error{bad_input} for no tasks or

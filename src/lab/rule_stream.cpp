@@ -16,8 +16,6 @@ using decide::StepEvidence;
 
 namespace {
 
-constexpr double tiny = 1e-300;
-
 // λ*/λ_max.
 std::vector<double> ridge_ratios() {
   std::vector<double> ratios;
@@ -36,8 +34,9 @@ PreparedTask prepare(const StepTask& task, double c, std::span<const double> ste
     p.fixed.push_back(n * fixed.score(t));
     p.mle.push_back(n * mle.score(t));
   }
-  p.real_fixed = fixed.best_steps(steps.back());
-  p.real_mle = mle.best_steps(steps.back());
+  const auto at = [&](double t) { return Choice(task.prediction(c, t), t); };
+  p.real_fixed = at(fixed.best_steps(steps.back()));
+  p.real_mle = at(mle.best_steps(steps.back()));
   p.left_out = decide::leave_one_out_descent(task.kernel, task.residuals, p.rho, steps).scores;
   p.lambda_star = decide::fit_signal(task.spectrum, task.coordinates).lambda_star();
   const auto with_ridge = [&](double lambda_star) {
@@ -54,7 +53,7 @@ PreparedTask prepare(const StepTask& task, double c, std::span<const double> ste
       quadratic += task.coordinates[i] * task.coordinates[i] / s;
       log_det += std::log(s);
     }
-    p.ridge_losses.push_back((n * std::log(std::max(quadratic / n, tiny)) + log_det) / 2);
+    p.ridge_losses.push_back(quadratic > 0 ? (n * std::log(quadratic / n) + log_det) / 2 : 0);
   }
   p.energy = std::log(std::max(weighted_sum(task.residuals, task.residuals), tiny));
   return p;
@@ -86,8 +85,10 @@ std::vector<double> soft_least(std::span<const double> losses, std::span<const d
 }
 
 Choice least(const RuleStream& stream, const PreparedTask& task, std::span<const double> losses, size_t count) {
-  const auto first = losses.begin();
-  const auto best = static_cast<size_t>(std::min_element(first, first + static_cast<ptrdiff_t>(count)) - first);
+  const auto among = losses.first(count);
+  const double least = *std::ranges::min_element(among), rounding = 1e-12 * std::max(1.0, std::fabs(least));
+  const auto near = [&](double loss) { return loss <= least + rounding; };
+  const auto best = static_cast<size_t>(std::ranges::find_if(among, near) - among.begin());
   return {task.predictions[best], stream.steps[best]};
 }
 

@@ -2,19 +2,26 @@
 #pragma once
 
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "lab/step_rules.h"
 
 namespace hone::lab {
 
+constexpr double tiny = 1e-300;
+
+// What a rule predicts, and its T.
+struct Choice {
+  double prediction = 0;
+  double steps = 0;
+};
+
 // One task at one c.
 struct PreparedTask {
   std::vector<double> predictions;  // of T on the wide grid
   std::vector<double> fixed, mle;   // n ℓ_T on the wide grid, σ fixed and profiled
   std::vector<double> left_out;     // mean squared leave-one-out error on the wide grid
-  double real_fixed = 0, real_mle = 0;
+  Choice real_fixed, real_mle;      // the best real T
   double rho = 0;
   double lambda_star = 0;
   double bayes = 0;                  // the Bayes filter's prediction
@@ -24,7 +31,7 @@ struct PreparedTask {
 };
 
 struct RuleStream {
-  // Prepares all tasks, side by side.
+  // Prepares all tasks.
   RuleStream(std::span<const StepTask> all, double c_of_all);
 
   std::span<const StepTask> tasks;
@@ -36,13 +43,10 @@ struct RuleStream {
   double squared_error(size_t task, double prediction) const;
 };
 
-// A prediction and its T.
-using Choice = std::pair<double, double>;
-
 double weighted_sum(std::span<const double> weights, std::span<const double> values);
 // Weights ∝ prior · exp(−losses), which sum to 1.
 std::vector<double> soft_least(std::span<const double> losses, std::span<const double> prior);
-// The first of the least losses among the first `count` T of the grid.
+// The smallest of the first `count` T of the grid whose loss is the least, but for rounding.
 Choice least(const RuleStream& stream, const PreparedTask& task, std::span<const double> losses, size_t count);
 // The mean over T of the grid.
 Choice weighed(const RuleStream& stream, const PreparedTask& task, std::span<const double> weights);

@@ -51,7 +51,6 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 
 namespace {
 
-constexpr double tiny = 1e-300;
 constexpr const char* left_out_name = "leave-one-out mixture";
 
 // A rule that sees one task only.
@@ -59,14 +58,14 @@ template <class Rule>
 RuleResult each(const RuleStream& stream, std::string name, bool published, const Rule& rule) {
   RuleResult result{std::move(name), Sees::prompt, published, {}, {}};
   for (const PreparedTask& task : stream.prepared) {
-    const auto [prediction, steps] = rule(task);
-    result.predictions.push_back(prediction);
-    result.steps.push_back(steps);
+    const Choice choice = rule(task);
+    result.predictions.push_back(choice.prediction);
+    result.steps.push_back(choice.steps);
   }
   return result;
 }
 
-// P(T) = (1 − p) p^T; a point of the grid stands for all T that are nearest to it.
+// P(T) ∝ p^T up to the grid's end; a point of the grid stands for all T that are nearest to it.
 Choice geometric(const RuleStream& stream, const PreparedTask& task) {
   if (task.rho == 0 || std::isinf(task.lambda_star)) return {task.predictions[0], 0};
   const std::vector<double>& steps = stream.steps;
@@ -87,15 +86,6 @@ Choice left_out_mixture(const RuleStream& stream, const PreparedTask& task) {
   return mixture(stream, task, losses, losses.size());
 }
 
-RuleResult real_steps(const RuleStream& stream, std::string name, double PreparedTask::*steps) {
-  RuleResult result{std::move(name), Sees::prompt, false, {}, {}};
-  for (size_t i = 0; i < stream.tasks.size(); ++i) {
-    result.steps.push_back(stream.prepared[i].*steps);
-    result.predictions.push_back(stream.tasks[i].prediction(stream.c, result.steps.back()));
-  }
-  return result;
-}
-
 std::vector<RuleResult> prompt_rules(const RuleStream& stream) {
   using Task = const PreparedTask&;
   const size_t upto_30 = published_steps().size(), all = stream.steps.size();
@@ -113,8 +103,8 @@ std::vector<RuleResult> prompt_rules(const RuleStream& stream) {
   rules.push_back(rule("leave-one-out to 30", false, [&](Task t) { return least(stream, t, t.left_out, upto_30); }));
   rules.push_back(rule("Gibbs, MLE", false, [&](Task t) { return mixture(stream, t, t.mle, all); }));
   rules.push_back(rule("Gibbs, geometric prior", false, [&](Task t) { return geometric(stream, t); }));
-  rules.push_back(real_steps(stream, "real T, fixed σ", &PreparedTask::real_fixed));
-  rules.push_back(real_steps(stream, "real T, MLE", &PreparedTask::real_mle));
+  rules.push_back(rule("real T, fixed σ", false, [](Task t) { return t.real_fixed; }));
+  rules.push_back(rule("real T, MLE", false, [](Task t) { return t.real_mle; }));
   rules.push_back(rule("Bayes filter", false, [](Task t) { return Choice(t.bayes, 0); }));
   rules.back().steps.clear();
   rules.push_back(rule("leave-one-out", false, [&](Task t) { return least(stream, t, t.left_out, all); }));

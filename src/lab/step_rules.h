@@ -2,7 +2,6 @@
 // from K, k_x and r: no model.
 #pragma once
 
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -55,12 +54,14 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 
 // All rules. Published: in context (T = 0), T = 8, and the best T of 0 … 30 by evidence with fixed and with profiled σ
 // ("MLE"). Ours, T up to 300 unless the name says 30:
-//   Gibbs …             mixtures of filters by the posterior over T: uniform over its grid, or geometric with
-//                       p = 1/(1 + ρλ*), λ* of the prompt's own marginal likelihood (τ² = 0: not adapting)
+//   T = 30              for every task
+//   Gibbs …             mixtures of filters by the posterior over T: uniform over its grid, or geometric up to
+//                       300 with p = 1/(1 + ρλ*), λ* of the prompt's own marginal likelihood (τ² = 0: not adapting)
 //   real T …            the best real T by evidence
-//   pooled prior        the Gibbs mixture with the prior learned from the tasks before (decide::StepPrior)
+//   pooled prior        the Gibbs mixture with the prior learned from the tasks so far, this one included
+//                       (decide::StepPrior)
 //   Bayes filter        1/(λ + λ*), λ* of the prompt's own marginal likelihood over (σ², τ²)
-//   pooled Bayes filter a mixture of 1/(λ + λ*), λ*/λ_max on a grid with a prior learned from the tasks before
+//   pooled Bayes filter a mixture of 1/(λ + λ*), λ*/λ_max on a grid with a prior learned from the tasks so far
 //   leave-one-out …     the T of the least squared error on each residual from the others; its mixture, weights
 //                       ∝ (that error)^{−n/2}; and pooled, where the mean of the errors of the tasks before counts like
 //                       `pooled_weight` tasks, all of them or those whose residuals are about as large as this task's
@@ -73,7 +74,8 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 //   mean of three       of these and the soft best T so far
 //   online mixture      the no-harm mixture over the rules above (decide::SelectorMixture)
 //   mean of three, bounded   the same of not adapting and the mean of three
-// Answers lie in [low, high], which only these mixtures use.
+// Answers lie in [low, high], which only these mixtures use; the grids of the pooled signal and the ridge of stacked
+// steps suit answers and corrections of the size of 1.
 std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c, double low = 0, double high = 1);
 
 constexpr double pooled_weight = 4;  // of pooled leave-one-out

@@ -11,16 +11,9 @@
 namespace hone::lab {
 namespace {
 
-constexpr double tiny = 1e-300;
-
-std::vector<double> per_example(std::vector<double> losses, size_t examples) {
-  for (double& loss : losses) loss /= static_cast<double>(examples);
-  return losses;
-}
-
 void add(RuleResult& result, const Choice& choice) {
-  result.predictions.push_back(choice.first);
-  result.steps.push_back(choice.second);
+  result.predictions.push_back(choice.prediction);
+  result.steps.push_back(choice.steps);
 }
 
 // How much each task before task i counts, all alike or only those whose residuals are about as large.
@@ -53,7 +46,7 @@ RuleResult pooled_prior(const RuleStream& stream) {
   RuleResult result{"pooled prior", Sees::stream, false, {}, {}};
   decide::StepPrior prior(std::vector<double>(stream.steps.size(), 1));
   for (const PreparedTask& task : stream.prepared) {
-    prior.observe(per_example(task.mle, stream.examples()), stream.examples());
+    prior.observe(task.mle, 1);
     add(result, weighed(stream, task, soft_least(task.mle, prior.prior())));
   }
   return result;
@@ -63,7 +56,7 @@ RuleResult pooled_bayes_filter(const RuleStream& stream) {
   RuleResult result{"pooled Bayes filter", Sees::stream, false, {}, {}};
   decide::StepPrior prior(std::vector<double>(stream.prepared.front().ridge.size(), 1));
   for (const PreparedTask& task : stream.prepared) {
-    prior.observe(per_example(task.ridge_losses, stream.examples()), stream.examples());
+    prior.observe(task.ridge_losses, 1);
     result.predictions.push_back(weighted_sum(soft_least(task.ridge_losses, prior.prior()), task.ridge));
   }
   return result;

@@ -25,7 +25,8 @@ PooledSignal pooled_signal(const RuleStream& stream);
 
 // The mean over T with weights ∝ exp(−4 Σ w_j e_j(T)/ē): e_j(T) the squared error at the query of task j before, ē that
 // of not adapting so far, w_j Gaussian in what tells prompts apart: log σ² (`log_noise`), the least leave-one-out error
-// and log ‖r‖², each in standard deviations of the tasks so far.
+// and log ‖r‖², each in standard deviations of the tasks so far. Where no prompt before was alike, all T weigh about
+// the same; the first task is not adapted to.
 RuleResult soft_best_so_far(const RuleStream& stream, std::span<const double> log_noise);
 
 }  // namespace hone::lab
