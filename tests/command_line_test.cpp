@@ -133,6 +133,29 @@ TEST_F(CommandLine, BadUsageIsExitCodeTwo) {
   }
 }
 
+TEST_F(CommandLine, OptionsThatCouldNotMatterAreRefused) {
+  const std::vector<std::pair<Arguments, std::string>> all = {
+      {{"complete", llama, "p", "--neighbours", "3"}, "require --store"},
+      {{"complete", llama, "p", "--retrieval", "vectors"}, "require --store"},
+      {{"eval", llama, "f", "--store", "s", "--floor", "0.1"}, "require --protocol complete"},
+      {{"eval", llama, "f", "--store", "s", "--protocol", "score", "--learn-from-answer"}, "--protocol complete"},
+      {{"search", "s", "word", "--encoder", "e"}, "require --retrieval vectors"}};
+  for (const auto& [arguments, complaint] : all) {
+    const Result result = run_program(arguments);
+    EXPECT_EQ(result.code, 2) << json(arguments);
+    EXPECT_TRUE(result.err.find(complaint) != std::string::npos) << result.err;
+  }
+}
+
+TEST_F(CommandLine, StepSizesStandBetweenCommas) {
+  const std::string text = write("text", sentences(1, 90)), where = store();
+  const json evaluation =
+      object_of(run_program({"eval", llama, "--store", where, "--no-published", "--prefix", "32", "--continuation",
+                             "32", "--json", "--context-neighbours", "0", "--neighbour-steps", "1e-4,3e-4", text}));
+  EXPECT_EQ(evaluation["windows"], 1);
+  EXPECT_EQ(run_program({"eval", llama, "--store", where, "--neighbour-steps", "1e-4,-1", text}).code, 2);
+}
+
 TEST_F(CommandLine, NumbersThatAreNoneOrOutOfReach) {
   const std::vector<std::pair<Arguments, std::string>> all = {
       {{"score", llama, "f", "--window", "-3"}, "--window: -3 is below 0"},
@@ -390,6 +413,7 @@ TEST_F(CommandLine, PathsThatCannotBeIndexed) {
     expect_failure({"index", llama, path, "-o", place("store")}, {"'" + path + "'"});
   expect_failure({"index", llama, documents(), "-o", binary}, {"'" + binary + "'"});
   expect_failure({"index", llama, documents(), "-o", place("new"), "--first-layer", "3"}, {"--first-layer", "0 to 2"});
+  expect_failure({"index", llama, place("absent"), "-o", place("new")}, {"'" + place("absent") + "'"});
   EXPECT_FALSE(fs::exists(place("new")));
 }
 
@@ -401,6 +425,7 @@ TEST_F(CommandLine, EmptyFolders) {
   expect_failure({"index", llama, nothing, "-o", where}, {"'" + nothing + "'", "name a file or a folder"});
   EXPECT_EQ(run_program({"search", where, "word1 of file 3", "--json"}).out, before.out);
   expect_failure({"search", nothing, "word"}, {"'" + nothing + "'", "hone index"});
+  expect_failure({"search", where, ""}, {"TEXT is empty"});
   expect_failure({"complete", llama, "word", "--store", nothing}, {"'" + nothing + "'", "hone index"});
   expect_failure({"eval", llama, text, "--store", nothing}, {"'" + nothing + "'", "hone index"});
   expect_failure({"eval", llama, nothing, "--store", where}, {"'" + nothing + "'", "give the path of a file"});

@@ -138,7 +138,7 @@ TEST_F(FewShotCommand, ManyQueriesShareWhatTheyCan) {
   EXPECT_EQ(words.out.find("nan"), std::string::npos) << words.out;
 }
 
-TEST_F(FewShotCommand, JsonLinesAndCsvAreTheSameExamples) {
+TEST_F(FewShotCommand, JsonLinesAndTablesAreTheSameExamples) {
   const std::string jsonl =
       write("a.jsonl",
             "{\"input\": \"red, \\\"and\\\" old\", \"label\": \"door\"}\n\n{\"input\": \"blue\\nand deep\", "
@@ -146,6 +146,10 @@ TEST_F(FewShotCommand, JsonLinesAndCsvAreTheSameExamples) {
   const json a = object_of(fewshot(csv, {"--query", "q", "--json"}));
   const json b = object_of(fewshot(jsonl, {"--query", "q", "--json"}));
   EXPECT_EQ(a["answers"][0]["classes"], b["answers"][0]["classes"]);
+  const std::string tsv =
+      write("a.tsv", "input\tlabel\n\"red, \"\"and\"\" old\"\tdoor\n\"blue\nand deep\"\tsea\nwood\tdoor\n");
+  const json c = object_of(fewshot(tsv, {"--query", "q", "--json"}));
+  EXPECT_EQ(a["answers"][0]["classes"], c["answers"][0]["classes"]);
 }
 
 TEST_F(FewShotCommand, EveryRuleAndEveryWayToStep) {
@@ -221,6 +225,7 @@ TEST_F(FewShotCommand, SaysWhatIsWrongWithExamples) {
   refuse("e.jsonl", "{\"input\": \"a\"}\n", "line 1: no \"label\"");
   expect_failure(fewshot((scratch.path() / "absent").string(), {"--query", "q"}), "absent");
   expect_failure(fewshot(csv, {}), "there is no query");
+  expect_failure(fewshot(csv, {"--query", ""}), "--query is empty");
   expect_failure(fewshot(csv, {"--query", "q", "--blocks", "L0.x"}), "names no block");
   expect_failure(fewshot(csv, {"--query", "q", "--blocks", "L9.v"}), "does not exist");
   expect_failure(fewshot(csv, {"--query", "q", "--budget", "1"}), "needs a rule");

@@ -58,6 +58,12 @@ TEST_F(SaeCommand, TrainsGoesOnAndEvaluates) {
   EXPECT_LE(evaluation.at("l0"), 2.0);
 }
 
+TEST_F(SaeCommand, FewFeaturesStartWithAll) {
+  object({"sae", "train", data(), "-o", out("few"), "-k", "2", "--batch", "50", "--steps", "1", "--json"});
+  const std::string weights = read_file(out("few") + "/checkpoint.safetensors");
+  EXPECT_NE(weights.find("\\\"initial_active\\\":48"), std::string::npos);
+}
+
 TEST_F(SaeCommand, WritesThePage) {
   object(train("sae", "5"));
   std::string lines;
@@ -98,7 +104,9 @@ TEST_F(SaeCommand, RefusesWhatCannotBe) {
   weighed.insert(weighed.end(), {"--revival", "auxiliary-k", "--auxiliary-weight=-1"});
   expect_failure(weighed, "auxiliary weight: -1");
   expect_failure({"sae", "train", data(), "-o", out("a"), "--features", "8", "-k", "9"}, "k: 9");
-  expect_failure({"sae", "train", data(), "-o", out("a"), "-k", "2"}, "initial k: 128");
+  expect_failure({"sae", "train", data(), "-o", out("a"), "-k", "2", "--initial-active", "128"}, "initial k: 128");
+  expect_failure({"sae", "train", "-o", out("a"), "--model", "m", "--text", "t"}, "--layer", 2);
+  EXPECT_FALSE(std::filesystem::exists(out("a")));
   expect_failure({"sae", "train", "-o", out("a")}, "give a .npy file");
   expect_failure({"sae", "train", out("absent.npy"), "-o", out("a")}, "absent.npy");
   expect_failure({"sae", "eval", out("nowhere"), data()}, "cfg.json");
@@ -106,7 +114,8 @@ TEST_F(SaeCommand, RefusesWhatCannotBe) {
   expect_failure({"sae", "train", out("absent.npy"), "-o", data() + "/sae"}, "cannot make the folder");
   expect_failure({"sae", "report", out("absent"), data(), "-o", out("no/page.html")}, "page.html");
   expect_failure({"sae", "train", data()}, "--output", 2);
-  expect_failure({"sae", "train", "-o", out("a"), "--model", "m", "--store", "s", "--window", "9"}, "--text", 2);
+  expect_failure({"sae", "train", "-o", out("a"), "--model", "m", "--layer", "1", "--store", "s", "--window", "9"},
+                 "--text", 2);
   expect_failure({"sae"}, "subcommand", 2);
 }
 

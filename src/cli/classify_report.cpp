@@ -86,7 +86,7 @@ void print_classify_table(const ClassifyOptions& options, const Classification& 
           text += fmt::format("{}{:.2f}", text.empty() ? "" : " ", weight);
         return text;
       }(),
-      result.prior.trust, result.prior.bound_bits());
+      result.prior.trust, std::max(0.0, result.prior.bound_bits()));
   for (const ClassifyScore& score : scores)
     if (std::isinf(score.log_loss.mean))
       fmt::print("{}: heads diverged, and are counted as wrong; give a smaller --learning-rate or fewer --steps\n",

@@ -77,6 +77,9 @@ void print_report(const Completion& completion) {
   if (report.evidence_tokens > 0)
     fmt::print(stderr, "evidence: {} prompt tokens took {:.1f} bits, the base {:.1f}; never more than {:.1f} longer\n",
                report.evidence_tokens, report.evidence_mixture_bits, report.evidence_base_bits, report.bound_bits);
+  else if (report.experts.size() > 1)
+    fmt::print(stderr,
+               "evidence: none, the prompt has no block that can be judged (--block-tokens); weights are the prior\n");
   fmt::print(stderr, "bound: every token keeps at least {:g} x the base's probability\n", report.floor);
   fmt::print(stderr, "first token after {:.2f} s, then {:.1f} tokens/s;", completion.seconds_to_first_token,
              completion.tokens_per_second);
@@ -134,11 +137,15 @@ void add_complete(Command program) {
   command.option("--top-p", sampling.top_p, "Only the likeliest tokens of this mass").shows_default();
   command.option("--seed", sampling.seed, "Of the sampling").shows_default();
   command.option("--stop", sampling.stop, "End the answer before this text (repeatable)").one_value_each();
-  add_session_options(command, arguments->session, arguments->encoder);
+  const SessionOptionGroups groups = add_session_options(command, arguments->session, arguments->encoder);
   command.flag("--base", arguments->base, "Print the unadapted model's answer too");
   command.flag("--json", arguments->json, "Print one JSON object");
   command.flag("--quiet", arguments->quiet, "Print the answer only");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments, groups] {
+    if (arguments->store.empty() && any_given(groups.of_store))
+      refuse_usage("--retrieval, --encoder, numbers of neighbours and step sizes require --store");
+    run(*arguments);
+  });
 }
 
 }  // namespace hone::cli

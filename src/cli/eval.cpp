@@ -24,6 +24,8 @@ nlohmann::json seconds_json(const StageSeconds& stages) {
   return object;
 }
 
+bool has_context_rows(const EvaluationTable& table) { return table.rows.size() > 3; }
+
 double peak_rss_mb() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -53,7 +55,9 @@ nlohmann::json as_json(const Arguments& arguments, const Model& model, const Eva
                       {"removed", table.removed},
                       {"rows", rows},
                       {"with_context_minus_context_only",
-                       {{"gain", difference.mean}, {"gain_ci", {difference.low, difference.high}}}}});
+                       has_context_rows(table)
+                           ? nlohmann::json{{"gain", difference.mean}, {"gain_ci", {difference.low, difference.high}}}
+                           : nlohmann::json()}});
   }
   const EvaluationOptions& options = arguments.options;
   return {{"protocol", evaluation.protocol},
@@ -86,7 +90,7 @@ void print_table(const EvaluationTable& table, size_t windows) {
                seconds > 0 ? fmt::format("{:.2f}", seconds) : "");
   }
   const decide::Interval& difference = table.with_context_minus_context_only;
-  if (table.rows.size() > 3)
+  if (has_context_rows(table))
     fmt::print("mixture-with-context minus mixture-context-only: {:+.2f} points [{:.2f}, {:.2f}]\n",
                100 * difference.mean, 100 * difference.low, 100 * difference.high);
 }
@@ -166,9 +170,15 @@ void add_eval(Command program) {
   command.option("--published-neighbours", options.published_neighbours,
                  "Neighbours, one step each; 0, the default: --neighbours, with --protocol score 50");
   command.option("--published-first-layer", options.published.first_layer, "Lowest layer with LoRA").shows_default();
-  add_session_options(command, options.session, arguments->encoder);
+  const SessionOptionGroups groups = add_session_options(command, options.session, arguments->encoder);
   command.flag("--json", arguments->json, "Print one JSON object");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments, groups] {
+    if (arguments->options.protocol != Protocol::complete && any_given(groups.of_answer))
+      refuse_usage(
+          "--floor, --block-tokens, --judged-blocks, --answering-experts and --learn-from-answer require --protocol "
+          "complete");
+    run(*arguments);
+  });
 }
 
 }  // namespace hone::cli

@@ -11,8 +11,8 @@
 namespace hone::cli {
 namespace {
 
-std::vector<LabelledText> from_csv(const std::filesystem::path& file, std::string_view text) {
-  const std::vector<Record> records = delimited_records(file, text);
+std::vector<LabelledText> from_table(const std::filesystem::path& file, std::string_view text, char separator) {
+  const std::vector<Record> records = delimited_records(file, text, separator);
   if (records.empty()) return {};
   const auto column = [&](std::string_view name) {
     const auto& header = records[0].fields;
@@ -55,7 +55,9 @@ std::vector<LabelledText> read_examples(const std::filesystem::path& file) {
   std::string_view text = contents;
   constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
   if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
-  return file.extension() == ".csv" ? from_csv(file, text) : from_jsonl(file, text);
+  if (file.extension() == ".csv") return from_table(file, text, ',');
+  if (file.extension() == ".tsv") return from_table(file, text, '\t');
+  return from_jsonl(file, text);
 }
 
 std::vector<std::string> lines_of(const std::string& text) {

@@ -78,7 +78,8 @@ nlohmann::json certificate_json(const std::optional<decide::Certificate>& certif
 
 void FewShotArguments::add_to(Command command) {
   model.add_to(command);
-  command.option("--examples", examples, "CSV with columns input and label, or JSONL of such objects").required();
+  command.option("--examples", examples, "CSV or TSV with columns input and label, or JSONL of such objects")
+      .required();
   command.option("--labels", options.labels, "All labels, between commas (default: the examples' own)")
       .delimiter(',')
       .one_value_each();

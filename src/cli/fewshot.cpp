@@ -32,6 +32,7 @@ FewShotOptions::QueryPass pass_for(const FewShotOptions& options, size_t queries
 std::vector<std::string> queries_of(const Arguments& arguments) {
   std::vector<std::string> queries;
   for (const std::string& query : arguments.queries) {
+    if (query.empty()) throw Error(ErrorCode::bad_input, "--query is empty; give the text to label");
     if (query != "-") {
       queries.push_back(query);
       continue;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/files.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/progress.h"
@@ -65,6 +66,14 @@ void require_room_for_chunks(const Model& model, size_t chunk_tokens) {
                             chunk_tokens, model.config().context, most));
 }
 
+// Before a store is made.
+void require_paths(std::span<const std::filesystem::path> paths) {
+  for (const std::filesystem::path& path : paths)
+    if (!is_there(path))
+      throw Error(ErrorCode::not_found,
+                  fmt::format("cannot index '{}': there is no such file or folder; check the path", path.string()));
+}
+
 size_t compute_vectors(const Arguments& arguments, const Model& model, Store& store, const Watch& watch) {
   std::shared_ptr<const TextEncoder> encoder;
   if (arguments.encoder.empty()) {
@@ -77,6 +86,7 @@ size_t compute_vectors(const Arguments& arguments, const Model& model, Store& st
 }
 
 void run(const Arguments& arguments) {
+  require_paths(arguments.paths);
   const auto model = arguments.model.open();
   if (arguments.learn.first_layer >= model->config().layers)
     throw Error(ErrorCode::bad_input, fmt::format("--first-layer is {}; the model has layers 0 to {}",

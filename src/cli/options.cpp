@@ -51,18 +51,20 @@ void add_gradient_budget(Command command, uint64_t& budget) {
       .as_size();
 }
 
-void add_retrieval(Command command, Retrieval& retrieval, std::filesystem::path& encoder) {
-  command
-      .option(
-          "--retrieval",
-          [&retrieval](const std::string& wanted) {
-            for (const Retrieval one : {Retrieval::bm25, Retrieval::vectors, Retrieval::fused, Retrieval::sift})
-              if (name(one) == wanted) retrieval = one;
-          },
-          "Neighbours by words (bm25, the default), by dense vectors (vectors; `hone index --vectors` makes them), by "
-          "both (fused), or by vectors without near duplicates of each other (sift)")
-      .one_of({"bm25", "vectors", "fused", "sift"});
-  command.option("--encoder", encoder, "Where the encoder of the store's vectors is now, if it was moved");
+std::array<Option, 2> add_retrieval(Command command, Retrieval& retrieval, std::filesystem::path& encoder) {
+  const Option by =
+      command
+          .option(
+              "--retrieval",
+              [&retrieval](const std::string& wanted) {
+                for (const Retrieval one : {Retrieval::bm25, Retrieval::vectors, Retrieval::fused, Retrieval::sift})
+                  if (name(one) == wanted) retrieval = one;
+              },
+              "Neighbours by words (bm25, the default), by dense vectors (vectors; `hone index --vectors` makes them), "
+              "by "
+              "both (fused), or by vectors without near duplicates of each other (sift)")
+          .one_of({"bm25", "vectors", "fused", "sift"});
+  return {by, command.option("--encoder", encoder, "Where the encoder of the store's vectors is now, if it was moved")};
 }
 
 std::shared_ptr<const TextEncoder> encoder_for(const Store& store, Retrieval retrieval,

@@ -1,6 +1,7 @@
 // Options that several subcommands share.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -46,7 +47,7 @@ std::shared_ptr<const TextEncoder> open_text_encoder(const std::filesystem::path
 void add_gradient_budget(Command command, uint64_t& budget);
 
 // --retrieval bm25|vectors|fused|sift and --encoder.
-void add_retrieval(Command command, Retrieval& retrieval, std::filesystem::path& encoder);
+std::array<Option, 2> add_retrieval(Command command, Retrieval& retrieval, std::filesystem::path& encoder);
 // Who made the vectors that `retrieval` needs: the store's own encoder, from where --encoder says if it does, or
 // nullptr for the model itself or if no vectors are needed. See open_encoder().
 std::shared_ptr<const TextEncoder> encoder_for(const Store& store, Retrieval retrieval,

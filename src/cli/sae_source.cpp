@@ -12,7 +12,8 @@ namespace hone::cli {
 void ActivationSource::add_to(Command command) {
   const Option file = command.option("DATA", data, "Activations [rows, width], a .npy file");
   const Option gguf = command.option("--model", model, "Instead: a GGUF file whose residual stream is read");
-  command.option("--layer", layer, "With --model: after so many layers").needs(gguf);
+  const Option after = command.option("--layer", layer, "With --model: after so many layers").needs(gguf);
+  gguf.needs(after);
   command.option("--store", store, "With --model: the texts of a store made by `hone index`").needs(gguf);
   const Option files = command.option("--text", texts, "With --model: text files").needs(gguf);
   command.option("--window", window, "With --text: tokens that are read at once; a store has its chunks")

@@ -23,6 +23,7 @@ struct TrainArguments {
   SaeConfig config;
   SaeTraining training;
   uint64_t every = 1000;
+  bool own_initial_active = false;
   bool raw_inputs = false;
   bool json = false;
 };
@@ -55,11 +56,13 @@ void train(TrainArguments& arguments) {
     const Watch watch = terminal_watch(arguments.json);
     arguments.source.open(arguments.training.seed, watch);
     ActivationBatches& batches = *arguments.source.batches;
-    make_folder(arguments.output);
     arguments.config.inputs = batches.width();
     if (arguments.config.features == 0) arguments.config.features = 8 * batches.width();
     arguments.config.unit_inputs = !arguments.raw_inputs;
+    if (!arguments.own_initial_active)
+      arguments.training.initial_active = std::min(arguments.training.initial_active, arguments.config.features);
     SaeTrainer trainer = start_or_go_on(arguments, checkpoint);
+    make_folder(arguments.output);
     resumed = trainer.steps_done();
     const auto seen = [&](const SaeStep& step) {
       if (step.step % 100 == 0 || step.step == 1) shown.push_back(step);
@@ -117,7 +120,9 @@ void add_sae_train(Command parent) {
   command.flag("--raw-inputs", arguments->raw_inputs, "Do not divide rows by their L2 norm");
   command.option("--steps", training.steps, "Steps").shows_default();
   command.option("--batch", training.batch, "Rows a step").shows_default();
-  command.option("--initial-active", training.initial_active, "k at the first step").shows_default();
+  const Option initial_active =
+      command.option("--initial-active", training.initial_active, "k at the first step, at most the number of features")
+          .shows_default();
   command.option("--annealing", training.annealing_steps, "Steps until k is what --active says").shows_default();
   command.option("--learning-rate", training.learning_rate, "Adam's").shows_default();
   command.option("--warmup", training.warmup_steps, "Steps until the learning rate is reached").shows_default();
@@ -140,7 +145,10 @@ void add_sae_train(Command parent) {
   command.option("--checkpoint-every", arguments->every, "Steps between checkpoints").shows_default();
   command.option("--seed", training.seed, "Seed of every random choice").shows_default();
   command.flag("--json", arguments->json, "Print one JSON object");
-  command.callback([arguments] { train(*arguments); });
+  command.callback([arguments, initial_active] {
+    arguments->own_initial_active = initial_active.given();
+    train(*arguments);
+  });
 }
 
 }  // namespace hone::cli

@@ -49,6 +49,7 @@ void print_start(std::string_view text) {
 }
 
 std::vector<Neighbour> search(const Arguments& arguments, const Store& store) {
+  if (arguments.text.empty()) throw Error(ErrorCode::bad_input, "TEXT is empty; say what to look for");
   if (arguments.retrieval == Retrieval::bm25) return store.neighbours(arguments.text, arguments.count);
   if (const auto encoder = encoder_for(store, arguments.retrieval, arguments.encoder))
     return find_neighbours(*encoder, store, arguments.retrieval, arguments.text, arguments.count);
@@ -66,7 +67,9 @@ void run(const Arguments& arguments) {
   const Store store = Store::open(arguments.store);
   nlohmann::json found = nlohmann::json::array();
   const std::vector<Neighbour> neighbours = search(arguments, store);
-  if (neighbours.empty()) fmt::print(stderr, "'{}' holds none of these words\n", arguments.store.string());
+  if (neighbours.empty())
+    fmt::print(stderr, "'{}' {}\n", arguments.store.string(),
+               store.chunk_count() == 0 ? "is empty; `hone index` fills it" : "holds none of these words");
   for (const auto& [id, score] : neighbours) {
     const Chunk chunk = store.chunk(id);
     if (arguments.json) {
@@ -94,10 +97,15 @@ void add_search(Command program) {
   command.option("STORE", arguments->store, "A store made by `hone index`").required();
   command.option("TEXT", arguments->text, "What to look for").required();
   command.option("-k,--neighbours", arguments->count, "How many to show").positive().shows_default();
-  add_retrieval(command, arguments->retrieval, arguments->encoder);
-  command.option("--model", arguments->model, "The model that the store was built with, for vectors of its own states");
+  const Option encoder = add_retrieval(command, arguments->retrieval, arguments->encoder).back();
+  const Option model = command.option("--model", arguments->model,
+                                      "The model that the store was built with, for vectors of its own states");
   command.flag("--json", arguments->json, "Print one JSON object");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments, encoder, model] {
+    if (arguments->retrieval == Retrieval::bm25 && (encoder.given() || model.given()))
+      refuse_usage("--encoder and --model require --retrieval vectors, fused or sift");
+    run(*arguments);
+  });
 }
 
 }  // namespace hone::cli

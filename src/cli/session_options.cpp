@@ -1,21 +1,59 @@
 #include "cli/session_options.h"
 
-namespace hone::cli {
+#include <algorithm>
 
-void add_session_options(Command command, SessionOptions& options, std::filesystem::path& encoder) {
-  command.option("--neighbours", options.neighbours, "Neighbours whose gradients teach").shows_default();
-  command.option("--context-neighbours", options.context_neighbours, "Neighbours read as text; 0: none")
-      .shows_default();
-  add_retrieval(command, options.retrieval, encoder);
-  command.option("--neighbour-steps", options.neighbour_steps, "Step sizes along the neighbours' gradient")
+namespace hone::cli {
+namespace {
+
+constexpr double least_step = 1e-9, largest_step = 1;
+
+// Given once, its values between commas.
+Option step_sizes(Command command, const std::string& name, std::vector<float>& steps, const std::string& along) {
+  return command.option(name, steps, "Step sizes " + along + ", between commas")
       .delimiter(',')
+      .one_value_each()
+      .in_range(least_step, largest_step)
       .shows_default();
-  command.option("--prompt-steps", options.prompt_steps, "Step sizes along the prompt's own gradient")
-      .delimiter(',')
-      .shows_default();
-  command.option("--context-steps", options.context_steps, "Step sizes of experts that also read the context")
-      .delimiter(',')
-      .shows_default();
+}
+
+// What is of no effect without a store.
+std::vector<Option> add_options_of_store(Command command, SessionOptions& options, std::filesystem::path& encoder) {
+  const Option neighbours =
+      command.option("--neighbours", options.neighbours, "Neighbours whose gradients teach").shows_default();
+  const Option context_neighbours =
+      command.option("--context-neighbours", options.context_neighbours, "Neighbours read as text; 0: none")
+          .shows_default();
+  const auto [retrieval, moved] = add_retrieval(command, options.retrieval, encoder);
+  return {neighbours,
+          context_neighbours,
+          retrieval,
+          moved,
+          step_sizes(command, "--neighbour-steps", options.neighbour_steps, "along the neighbours' gradient"),
+          step_sizes(command, "--prompt-steps", options.prompt_steps, "along the prompt's own gradient"),
+          step_sizes(command, "--context-steps", options.context_steps, "of experts that also read the context")};
+}
+
+// What is of no effect where the mixture answers nothing.
+std::vector<Option> add_options_of_answer(Command command, SessionOptions& options) {
+  return {
+      command.option("--floor", options.floor, "Every token keeps floor × the base's probability").shows_default(),
+      command.option("--block-tokens", options.block_tokens, "Prompt tokens that are judged at a time")
+          .shows_default()
+          .positive(),
+      command.option("--judged-blocks", options.judged_blocks, "So many of the prompt's last blocks move the weights")
+          .shows_default(),
+      command
+          .option("--answering-experts", options.answering_experts,
+                  "So many experts beside the base make the answer, heaviest first")
+          .shows_default(),
+      command.flag("--learn-from-answer", options.learn_from_answer, "Generated tokens move the weights too")};
+}
+
+}  // namespace
+
+SessionOptionGroups add_session_options(Command command, SessionOptions& options, std::filesystem::path& encoder) {
+  SessionOptionGroups groups;
+  groups.of_store = add_options_of_store(command, options, encoder);
   command.option("--first-layer", options.first_layer, "Lowest layer that adapts (default: top quarter)")
       .not_negative();
   command
@@ -26,18 +64,13 @@ void add_session_options(Command command, SessionOptions& options, std::filesyst
           },
           "How weights move: fixed-share (1/(t+1), the default) or bayes")
       .one_of({"fixed-share", "bayes"});
-  command.option("--floor", options.floor, "Every token keeps floor × the base's probability").shows_default();
-  command.option("--block-tokens", options.block_tokens, "Prompt tokens that are judged at a time")
-      .shows_default()
-      .positive();
-  command.option("--judged-blocks", options.judged_blocks, "So many of the prompt's last blocks move the weights")
-      .shows_default();
-  command
-      .option("--answering-experts", options.answering_experts,
-              "So many experts beside the base make the answer, heaviest first")
-      .shows_default();
-  command.flag("--learn-from-answer", options.learn_from_answer, "Generated tokens move the weights too");
+  groups.of_answer = add_options_of_answer(command, options);
   add_gradient_budget(command, options.gradient_budget);
+  return groups;
+}
+
+bool any_given(std::span<const Option> options) {
+  return std::ranges::any_of(options, [](const Option& option) { return option.given(); });
 }
 
 }  // namespace hone::cli

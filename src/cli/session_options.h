@@ -1,12 +1,23 @@
 // The options of a request that `complete` and `eval` share.
 #pragma once
 
+#include <span>
+#include <vector>
+
 #include "cli/options.h"
 #include "hone/adapt.h"
 
 namespace hone::cli {
 
+// Those that a command may have to refuse.
+struct SessionOptionGroups {
+  std::vector<Option> of_store;   // of no effect without a store
+  std::vector<Option> of_answer;  // of no effect where no answer is made: the mixture that answers, not what it holds
+};
+
 // `encoder` is what encoder_for() is given once the store is open.
-void add_session_options(Command command, SessionOptions& options, std::filesystem::path& encoder);
+SessionOptionGroups add_session_options(Command command, SessionOptions& options, std::filesystem::path& encoder);
+
+bool any_given(std::span<const Option> options);
 
 }  // namespace hone::cli
