@@ -163,21 +163,31 @@ TEST(StepRules, TheFirstTaskHasNothingToPool) {
     EXPECT_EQ(find(rules, pooled).steps, find(rules, "leave-one-out").steps);
 }
 
-TEST(StepRules, StackedStepsAreRidgeRegressionOnEarlierAnswers) {
+TEST(StepRules, StackedStepsAndRulesAreRidgeRegressionOnEarlierAnswers) {
   const std::vector<StepTask> tasks = random_tasks(12);
   constexpr double c = 0.2;
-  const RuleResult stacked = find(apply_step_rules(tasks, c), "stacked steps");
-  Dense features(12, 3);
+  const auto rules = apply_step_rules(tasks, c);
+  const auto gibbs = find(rules, "Gibbs, MLE").predictions, left_out = find(rules, "leave-one-out mixture").predictions,
+             signal = find(rules, "pooled signal").predictions;
+  Dense features(12, 6);
   Eigen::VectorXd missing(12);
   for (Eigen::Index i = 0; i < 12; ++i) {
-    const StepTask& task = tasks[static_cast<size_t>(i)];
-    features.row(i) << task.prediction(c, 2) - task.base, task.prediction(c, 20) - task.base,
-        task.prediction(c, 200) - task.base;
+    const auto at = static_cast<size_t>(i);
+    const StepTask& task = tasks[at];
+    features.row(i) << task.prediction(c, 2), task.prediction(c, 20), task.prediction(c, 200), gibbs[at], left_out[at],
+        signal[at];
+    features.row(i).array() -= task.base;
     missing(i) = task.target - task.base;
-    const Dense before = features.topRows(i);
-    const Eigen::VectorXd coefficients =
-        (before.transpose() * before + 0.1 * Dense::Identity(3, 3)).ldlt().solve(before.transpose() * missing.head(i));
-    EXPECT_NEAR(stacked.predictions[static_cast<size_t>(i)], task.base + features.row(i).dot(coefficients), 1e-9) << i;
+    for (const auto& [name, width] : {std::pair("stacked steps", 3), std::pair("stacked rules", 6)}) {
+      const Dense before = features.topLeftCorner(i, width);
+      const Eigen::VectorXd coefficients = (before.transpose() * before + 0.1 * Dense::Identity(width, width))
+                                               .ldlt()
+                                               .solve(before.transpose() * missing.head(i));
+      EXPECT_NEAR(find(rules, name).predictions[at], task.base + features.row(i).head(width).dot(coefficients), 1e-9)
+          << name << " " << i;
+    }
+    EXPECT_NEAR(find(rules, "stacked and Gibbs").predictions[at],
+                (2 * find(rules, "stacked rules").predictions[at] + gibbs[at]) / 3, 1e-12);
   }
 }
 
@@ -280,16 +290,16 @@ TEST(StepRules, MixturesKeepTheirBound) {
     const std::vector<double> errors = find(rules, rule).squared_errors(tasks);
     return std::accumulate(errors.begin(), errors.end(), 0.0);
   };
-  for (const char* rule : {"online mixture", "mean of three, bounded"})
+  for (const char* rule : {"online mixture", "stacked and Gibbs, bounded"})
     EXPECT_LE(sum(rule), sum("in context") + online_mixture_bound(tasks.size())) << rule;
   // Of two experts it ends near the better one, after starting halfway.
-  const RuleResult bounded = find(rules, "mean of three, bounded");
+  const RuleResult bounded = find(rules, "stacked and Gibbs, bounded");
   const double base = std::clamp(find(rules, "in context").predictions[0], 0.0, 1.0);
-  const double mean = std::clamp(find(rules, "mean of three").predictions[0], 0.0, 1.0);
+  const double mean = std::clamp(find(rules, "stacked and Gibbs").predictions[0], 0.0, 1.0);
   EXPECT_GE(bounded.predictions[0], std::min(base, mean) - 1e-12);
   EXPECT_LE(bounded.predictions[0], std::max(base, mean) + 1e-12);
-  EXPECT_LE(sum("mean of three, bounded"),
-            std::min(sum("in context"), sum("mean of three")) + online_mixture_bound(tasks.size()));
+  EXPECT_LE(sum("stacked and Gibbs, bounded"),
+            std::min(sum("in context"), sum("stacked and Gibbs")) + online_mixture_bound(tasks.size()));
   EXPECT_NEAR(online_mixture_bound(tasks.size()), std::log(2.0) / 2, 1e-12);
 }
 

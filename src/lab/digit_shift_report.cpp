@@ -319,7 +319,7 @@ void add_bound(Report& report, std::span<const AtStep> all) {
       "whatever the stream.\n\n";
   std::vector<std::vector<std::string>> lines;
   for (const AtStep& at : all)
-    for (const char* rule : {"online mixture", "mean of three, bounded"}) {
+    for (const char* rule : {"online mixture", "stacked and Gibbs, bounded"}) {
       const auto& online = at.of(rule);
       const auto& base = at.of("in context");
       const double excess = std::reduce(online.begin(), online.end()) - std::reduce(base.begin(), base.end());

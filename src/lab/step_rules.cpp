@@ -51,6 +51,7 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 
 namespace {
 
+constexpr const char* gibbs_name = "Gibbs, MLE";
 constexpr const char* left_out_name = "leave-one-out mixture";
 
 // A rule that sees one task only.
@@ -101,7 +102,7 @@ std::vector<RuleResult> prompt_rules(const RuleStream& stream) {
   rules.push_back(rule("Gibbs to 30, fixed σ", false, [&](Task t) { return mixture(stream, t, t.fixed, upto_30); }));
   rules.push_back(rule("Gibbs to 30, MLE", false, [&](Task t) { return mixture(stream, t, t.mle, upto_30); }));
   rules.push_back(rule("leave-one-out to 30", false, [&](Task t) { return least(stream, t, t.left_out, upto_30); }));
-  rules.push_back(rule("Gibbs, MLE", false, [&](Task t) { return mixture(stream, t, t.mle, all); }));
+  rules.push_back(rule(gibbs_name, false, [&](Task t) { return mixture(stream, t, t.mle, all); }));
   rules.push_back(rule("Gibbs, geometric prior", false, [&](Task t) { return geometric(stream, t); }));
   rules.push_back(rule("real T, fixed σ", false, [](Task t) { return t.real_fixed; }));
   rules.push_back(rule("real T, MLE", false, [](Task t) { return t.real_mle; }));
@@ -124,6 +125,7 @@ RuleResult mean_of(std::string name, Sees sees, std::initializer_list<const Rule
 
 void add_stream_rules(const RuleStream& stream, std::vector<RuleResult>& rules) {
   const RuleResult left_out = *std::ranges::find(rules, left_out_name, &RuleResult::name);
+  const RuleResult gibbs = *std::ranges::find(rules, gibbs_name, &RuleResult::name);
   const auto [signal, log_noise] = pooled_signal(stream);
   const RuleResult soft_best = soft_best_so_far(stream, log_noise);
   rules.push_back(pooled_prior(stream));
@@ -134,9 +136,15 @@ void add_stream_rules(const RuleStream& stream, std::vector<RuleResult>& rules) 
   rules.push_back(mean_of("mean of two", Sees::stream, {&left_out, &signal}));
   rules.push_back(best_so_far(stream, "best T so far", false));
   rules.push_back(best_so_far(stream, "best T so far, alike", true));
-  rules.push_back(stacked_steps(stream));
+  constexpr double few_some_many[] = {2, 20, 200};
+  std::vector<std::vector<double>> predictors = fixed_step_predictions(stream.tasks, stream.c, few_some_many);
+  rules.push_back(stacked(stream, "stacked steps", predictors));
+  for (const RuleResult* rule : {&gibbs, &left_out, &signal}) predictors.push_back(rule->predictions);
+  const RuleResult stacked_rules = stacked(stream, "stacked rules", predictors);
+  rules.push_back(stacked_rules);
   rules.push_back(soft_best);
   rules.push_back(mean_of("mean of three", Sees::truths, {&left_out, &signal, &soft_best}));
+  rules.push_back(mean_of("stacked and Gibbs", Sees::truths, {&stacked_rules, &stacked_rules, &gibbs}));
 }
 
 // The first of the rules, which has half of the prior, is the one that the bound is against.
@@ -165,9 +173,9 @@ std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double
   const RuleStream stream(tasks, c);
   std::vector<RuleResult> rules = prompt_rules(stream);
   add_stream_rules(stream, rules);
-  const RuleResult not_adapting_or_mean[] = {rules.front(), rules.back()};
+  const RuleResult not_adapting_or_stacked[] = {rules.front(), rules.back()};
   rules.push_back(online_mixture("online mixture", stream, rules, low, high));
-  rules.push_back(online_mixture("mean of three, bounded", stream, not_adapting_or_mean, low, high));
+  rules.push_back(online_mixture("stacked and Gibbs, bounded", stream, not_adapting_or_stacked, low, high));
   return rules;
 }
 

@@ -67,13 +67,15 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 //                       `pooled_weight` tasks, all of them or those whose residuals are about as large as this task's
 //   best T so far …     the T of the least squared error at the queries before, all or those of tasks alike
 //   pooled signal       a mixture of Bayes filters over (σ², τ²), their prior learned from the tasks before
-//   stacked steps       B(P_n, x) plus a combination of the corrections of T = 2, 20 and 200, by recursive least
-//                       squares on the answers before
+//   stacked steps       B(P_n, x) plus a combination of the corrections of T = 2, 20 and 200, by ridge regression on
+//                       the answers before
+//   stacked rules       the same of these three and of the Gibbs mixture, the leave-one-out mixture, the pooled signal
 //   soft best T so far  a mixture over T by the errors at the queries before, of prompts with about as much noise
 //   mean of two         of the leave-one-out mixture and the pooled signal
 //   mean of three       of these and the soft best T so far
 //   online mixture      the no-harm mixture over the rules above (decide::SelectorMixture)
-//   mean of three, bounded   the same of not adapting and the mean of three
+//   stacked and Gibbs   two thirds stacked rules, one third the Gibbs mixture
+//   stacked and Gibbs, bounded   the no-harm mixture of not adapting and the last one
 // Answers lie in [low, high], which only these mixtures use; the grids of the pooled signal and the ridge of stacked
 // steps suit answers and corrections of the size of 1.
 std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c, double low = 0, double high = 1);

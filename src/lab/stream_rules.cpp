@@ -1,9 +1,9 @@
 #include "lab/stream_rules.h"
 
+#include <Eigen/Dense>
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <iterator>
 #include <numeric>
 
 #include "hone/selectors.h"
@@ -89,27 +89,22 @@ RuleResult best_so_far(const RuleStream& stream, std::string name, bool alike) {
   return result;
 }
 
-// Recursive least squares (Plackett 1950) of y − ŷ on the corrections of a few T, coefficients ~ N(0, I).
-RuleResult stacked_steps(const RuleStream& stream) {
-  constexpr double noise = 0.1, kinds[] = {2, 20, 200};
-  constexpr size_t size = std::size(kinds);
-  double covariance[size][size] = {}, coefficients[size] = {};
-  for (size_t a = 0; a < size; ++a) covariance[a][a] = 1;
-  RuleResult result{"stacked steps", Sees::truths, false, {}, {}};
-  for (const StepTask& task : stream.tasks) {
-    double features[size], gain[size] = {}, moved = 0, spread = noise;
-    for (size_t a = 0; a < size; ++a) {
-      features[a] = task.prediction(stream.c, kinds[a]) - task.base;
-      moved += coefficients[a] * features[a];
-    }
+// Recursive least squares (Plackett 1950).
+RuleResult stacked(const RuleStream& stream, std::string name, std::span<const std::vector<double>> predictions) {
+  constexpr double noise = 0.1;
+  const auto size = static_cast<Eigen::Index>(predictions.size());
+  Eigen::MatrixXd covariance = Eigen::MatrixXd::Identity(size, size);
+  Eigen::VectorXd coefficients = Eigen::VectorXd::Zero(size), corrections(size);
+  RuleResult result{std::move(name), Sees::truths, false, {}, {}};
+  for (size_t i = 0; i < stream.tasks.size(); ++i) {
+    const StepTask& task = stream.tasks[i];
+    for (Eigen::Index f = 0; f < size; ++f) corrections(f) = predictions[static_cast<size_t>(f)][i] - task.base;
+    const double moved = coefficients.dot(corrections);
     result.predictions.push_back(task.base + moved);
-    for (size_t a = 0; a < size; ++a)
-      for (size_t b = 0; b < size; ++b) gain[a] += covariance[a][b] * features[b];
-    for (size_t a = 0; a < size; ++a) spread += features[a] * gain[a];
-    for (size_t a = 0; a < size; ++a) {
-      coefficients[a] += gain[a] / spread * (task.target - task.base - moved);
-      for (size_t b = 0; b < size; ++b) covariance[a][b] -= gain[a] * gain[b] / spread;
-    }
+    const Eigen::VectorXd gain = covariance * corrections;
+    const double spread = noise + corrections.dot(gain);
+    coefficients += gain / spread * (task.target - task.base - moved);
+    covariance -= gain * gain.transpose() / spread;
   }
   return result;
 }

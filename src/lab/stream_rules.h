@@ -13,7 +13,10 @@ RuleResult pooled_prior(const RuleStream& stream);
 RuleResult pooled_bayes_filter(const RuleStream& stream);
 RuleResult pooled_left_out(const RuleStream& stream, std::string name, bool alike);
 RuleResult best_so_far(const RuleStream& stream, std::string name, bool alike);
-RuleResult stacked_steps(const RuleStream& stream);
+
+// B(P_n, x) plus a combination of the corrections of some predictors [predictors][tasks], by ridge regression on the
+// answers before: coefficients ~ N(0, I), noise of variance .1.
+RuleResult stacked(const RuleStream& stream, std::string name, std::span<const std::vector<double>> predictions);
 
 // The mixture of Bayes filters over a grid of (σ², τ²), r ~ N(0, τ²K/k̄ + σ²I), k̄ the mean of K's diagonals so far: what
 // the tasks before had of each is the prior. `log_noise` is its posterior mean of log σ².
