@@ -15,13 +15,13 @@ if(HONE_WERROR)
   target_compile_options(hone_flags INTERFACE -Werror)
 endif()
 if(HONE_SANITIZE)
-  target_compile_options(hone_flags INTERFACE -fsanitize=${HONE_SANITIZE} -fno-omit-frame-pointer)
-  target_link_options(hone_flags INTERFACE -fsanitize=${HONE_SANITIZE})
   if(HONE_SANITIZE MATCHES undefined)
     # A target's property HONE_UNCHECKED names checks that it is compiled without. The last flag counts.
-    set(unchecked $<TARGET_PROPERTY:HONE_UNCHECKED>)
-    target_compile_options(hone_flags INTERFACE "$<$<BOOL:${unchecked}>:-fno-sanitize=${unchecked}>")
+    set(names $<TARGET_PROPERTY:HONE_UNCHECKED>)
+    set(unchecked "$<$<BOOL:${names}>:-fno-sanitize=${names}>")
   endif()
+  target_compile_options(hone_flags INTERFACE -fsanitize=${HONE_SANITIZE} ${unchecked} -fno-omit-frame-pointer)
+  target_link_options(hone_flags INTERFACE -fsanitize=${HONE_SANITIZE})
   # The release build checks every format against its arguments; checking again is a third of compiling a report.
   target_compile_definitions(hone_flags INTERFACE FMT_CONSTEVAL=)
   # Of five instruction sets the oldest, AVX2 and AVX-512: each is compiled by itself.
