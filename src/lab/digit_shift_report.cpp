@@ -133,7 +133,8 @@ void add_curve(Report& report, std::span<const AtStep> all) {
   wide.caption = "Beyond the published grid.";
   std::vector<std::vector<std::string>> lines;
   for (const AtStep& at : all) {
-    Series near{fmt::format("c = {}", at.c), {}, {}}, far = near;
+    Series near{fmt::format("c = {}", at.c), {}, {}};
+    Series far = near;
     for (size_t t = 0; t <= longest; ++t) {
       const double value = mean(at.curve[t]), error = standard_error(at.curve[t]);
       if (t <= published_longest) {

@@ -34,7 +34,7 @@ PreparedTask prepare(const StepTask& task, double c, std::span<const double> ste
     p.fixed.push_back(n * fixed.score(t));
     p.mle.push_back(n * mle.score(t));
   }
-  const auto at = [&](double t) { return Choice(task.prediction(c, t), t); };
+  const auto at = [&](double t) { return Choice{task.prediction(c, t), t}; };
   p.real_fixed = at(fixed.best_steps(steps.back()));
   p.real_mle = at(mle.best_steps(steps.back()));
   p.left_out = decide::leave_one_out_descent(task.kernel, task.residuals, p.rho, steps).scores;

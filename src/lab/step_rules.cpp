@@ -94,11 +94,11 @@ std::vector<RuleResult> prompt_rules(const RuleStream& stream) {
     return each(stream, std::move(name), published, choice);
   };
   std::vector<RuleResult> rules;
-  rules.push_back(rule("in context", true, [](Task t) { return Choice(t.predictions[0], 0); }));
-  rules.push_back(rule("T = 8", true, [](Task t) { return Choice(t.predictions[8], 8); }));
+  rules.push_back(rule("in context", true, [](Task t) { return Choice{t.predictions[0], 0}; }));
+  rules.push_back(rule("T = 8", true, [](Task t) { return Choice{t.predictions[8], 8}; }));
   rules.push_back(rule("evidence, fixed σ", true, [&](Task t) { return least(stream, t, t.fixed, upto_30); }));
   rules.push_back(rule("evidence, MLE", true, [&](Task t) { return least(stream, t, t.mle, upto_30); }));
-  rules.push_back(rule("T = 30", false, [](Task t) { return Choice(t.predictions[30], 30); }));
+  rules.push_back(rule("T = 30", false, [](Task t) { return Choice{t.predictions[30], 30}; }));
   rules.push_back(rule("Gibbs to 30, fixed σ", false, [&](Task t) { return mixture(stream, t, t.fixed, upto_30); }));
   rules.push_back(rule("Gibbs to 30, MLE", false, [&](Task t) { return mixture(stream, t, t.mle, upto_30); }));
   rules.push_back(rule("leave-one-out to 30", false, [&](Task t) { return least(stream, t, t.left_out, upto_30); }));
@@ -106,7 +106,7 @@ std::vector<RuleResult> prompt_rules(const RuleStream& stream) {
   rules.push_back(rule("Gibbs, geometric prior", false, [&](Task t) { return geometric(stream, t); }));
   rules.push_back(rule("real T, fixed σ", false, [](Task t) { return t.real_fixed; }));
   rules.push_back(rule("real T, MLE", false, [](Task t) { return t.real_mle; }));
-  rules.push_back(rule("Bayes filter", false, [](Task t) { return Choice(t.bayes, 0); }));
+  rules.push_back(rule("Bayes filter", false, [](Task t) { return Choice{t.bayes, 0}; }));
   rules.back().steps.clear();
   rules.push_back(rule("leave-one-out", false, [&](Task t) { return least(stream, t, t.left_out, all); }));
   rules.push_back(rule(left_out_name, false, [&](Task t) { return left_out_mixture(stream, t); }));

@@ -180,7 +180,7 @@ RuleResult soft_best_so_far(const RuleStream& stream, std::span<const double> lo
     }
     const double scale = i == 0 ? 0 : sharpness / std::max(not_adapting / static_cast<double>(i), tiny);
     for (double& loss : losses) loss *= scale;
-    add(result, i == 0 ? Choice(task.predictions[0], 0) : mixture(stream, task, losses, losses.size()));
+    add(result, i == 0 ? Choice{task.predictions[0], 0} : mixture(stream, task, losses, losses.size()));
     not_adapting += errors[i][0];
   }
   return result;
