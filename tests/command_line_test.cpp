@@ -138,8 +138,7 @@ TEST_F(CommandLine, OptionsThatCouldNotMatterAreRefused) {
       {{"complete", llama, "p", "--neighbours", "3"}, "require --store"},
       {{"complete", llama, "p", "--retrieval", "vectors"}, "require --store"},
       {{"eval", llama, "f", "--store", "s", "--floor", "0.1"}, "require --protocol complete"},
-      {{"eval", llama, "f", "--store", "s", "--protocol", "score", "--learn-from-answer"}, "--protocol complete"},
-      {{"search", "s", "word", "--encoder", "e"}, "require --retrieval vectors"}};
+      {{"eval", llama, "f", "--store", "s", "--protocol", "score", "--learn-from-answer"}, "--protocol complete"}};
   for (const auto& [arguments, complaint] : all) {
     const Result result = run_program(arguments);
     EXPECT_EQ(result.code, 2) << json(arguments);

@@ -97,15 +97,10 @@ void add_search(Command program) {
   command.option("STORE", arguments->store, "A store made by `hone index`").required();
   command.option("TEXT", arguments->text, "What to look for").required();
   command.option("-k,--neighbours", arguments->count, "How many to show").positive().shows_default();
-  const Option encoder = add_retrieval(command, arguments->retrieval, arguments->encoder).back();
-  const Option model = command.option("--model", arguments->model,
-                                      "The model that the store was built with, for vectors of its own states");
+  add_retrieval(command, arguments->retrieval, arguments->encoder);
+  command.option("--model", arguments->model, "The model that the store was built with, for vectors of its own states");
   command.flag("--json", arguments->json, "Print one JSON object");
-  command.callback([arguments, encoder, model] {
-    if (arguments->retrieval == Retrieval::bm25 && (encoder.given() || model.given()))
-      refuse_usage("--encoder and --model require --retrieval vectors, fused or sift");
-    run(*arguments);
-  });
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace hone::cli
