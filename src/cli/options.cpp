@@ -61,8 +61,7 @@ std::array<Option, 2> add_retrieval(Command command, Retrieval& retrieval, std::
                   if (name(one) == wanted) retrieval = one;
               },
               "Neighbours by words (bm25, the default), by dense vectors (vectors; `hone index --vectors` makes them), "
-              "by "
-              "both (fused), or by vectors without near duplicates of each other (sift)")
+              "by both (fused), or by vectors without near duplicates of each other (sift)")
           .one_of({"bm25", "vectors", "fused", "sift"});
   return {by, command.option("--encoder", encoder, "Where the encoder of the store's vectors is now, if it was moved")};
 }
