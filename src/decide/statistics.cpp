@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "base/random.h"
-#include "hone/decide.h"
+#include "decide/resampling.h"
 
 namespace hone::decide {
 namespace {
@@ -28,7 +28,7 @@ double quantile(std::span<const double> sorted, double q) {
 
 }  // namespace
 
-Interval bootstrap_mean(std::span<const double> values, uint64_t seed, size_t draws) {
+std::vector<double> resampled_means(std::span<const double> values, uint64_t seed, size_t draws) {
   check_values(values, "bootstrap_mean");
   if (draws == 0) throw Error(ErrorCode::bad_input, "bootstrap_mean: draws is 0; ask for at least one resample");
   const double count = static_cast<double>(values.size());
@@ -39,8 +39,18 @@ Interval bootstrap_mean(std::span<const double> values, uint64_t seed, size_t dr
     for (size_t i = 0; i < values.size(); ++i) sum += values[random.below(values.size())];
     mean = sum / count;
   }
-  std::sort(means.begin(), means.end());
-  return {std::reduce(values.begin(), values.end()) / count, quantile(means, 0.025), quantile(means, 0.975)};
+  return means;
+}
+
+Interval bootstrap_interval(double mean, std::vector<double> resampled_means) {
+  std::sort(resampled_means.begin(), resampled_means.end());
+  return {mean, quantile(resampled_means, 0.025), quantile(resampled_means, 0.975)};
+}
+
+Interval bootstrap_mean(std::span<const double> values, uint64_t seed, size_t draws) {
+  std::vector<double> means = resampled_means(values, seed, draws);
+  return bootstrap_interval(std::reduce(values.begin(), values.end()) / static_cast<double>(values.size()),
+                            std::move(means));
 }
 
 Interval share_interval(size_t count, size_t total) {

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "base/parallel.h"
 #include "base/random.h"
+#include "decide/resampling.h"
 
 namespace hone::lab {
 namespace {
@@ -23,6 +25,16 @@ void check(std::string_view what, std::span<const double> values) {
       throw Error(ErrorCode::bad_input, fmt::format("{}: value {} is {}, not a finite number", what, i, values[i]));
 }
 
+double mean(std::span<const double> values) {
+  return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
+}
+
+std::vector<double> minus(std::span<const double> a, std::span<const double> b) {
+  std::vector<double> differences(a.size());
+  std::ranges::transform(a, b, differences.begin(), std::minus<>());
+  return differences;
+}
+
 // Σ ±d_i, bit i of `signs` set for plus.
 double flipped_sum(std::span<const double> d, uint64_t signs) {
   double sum = 0;
@@ -35,10 +47,9 @@ double flipped_sum(std::span<const double> d, uint64_t signs) {
 double standard_error(std::span<const double> values) {
   check("standard_error", values);
   if (values.size() == 1) return 0;
-  const double n = static_cast<double>(values.size());
-  const double mean = std::reduce(values.begin(), values.end()) / n;
+  const double n = static_cast<double>(values.size()), middle = mean(values);
   double squares = 0;
-  for (const double value : values) squares += (value - mean) * (value - mean);
+  for (const double value : values) squares += (value - middle) * (value - middle);
   return std::sqrt(squares / (n - 1) / n);
 }
 
@@ -104,16 +115,22 @@ void correct(std::span<Comparison> family) {
 
 std::vector<Comparison> compare(std::span<const Method> methods, std::span<const std::pair<size_t, size_t>> pairs,
                                 uint64_t seed) {
-  std::vector<Comparison> comparisons(pairs.size());
-  parallel_for(pairs.size(), [&](size_t i) {
-    const Method &a = methods[pairs[i].first], &b = methods[pairs[i].second];
+  for (const auto& [first, second] : pairs) {
+    const Method &a = methods[first], &b = methods[second];
     if (a.values.size() != b.values.size() || a.values.empty())
       throw Error(ErrorCode::bad_input,
                   fmt::format("{} has {} values and {} has {}; pairs need the same tasks, at least one", a.name,
                               a.values.size(), b.name, b.values.size()));
-    std::vector<double> differences(a.values.size());
-    for (size_t task = 0; task < differences.size(); ++task) differences[task] = a.values[task] - b.values[task];
-    comparisons[i] = {a.name, b.name, decide::bootstrap_mean(differences, seed), sign_flip_p(differences, seed)};
+  }
+  std::vector<std::vector<double>> resampled(methods.size());
+  parallel_for(methods.size(), [&](size_t m) { resampled[m] = decide::resampled_means(methods[m].values, seed); });
+  std::vector<Comparison> comparisons(pairs.size());
+  parallel_for(pairs.size(), [&](size_t i) {
+    const auto [first, second] = pairs[i];
+    const std::vector<double> differences = minus(methods[first].values, methods[second].values);
+    comparisons[i] = {methods[first].name, methods[second].name,
+                      decide::bootstrap_interval(mean(differences), minus(resampled[first], resampled[second])),
+                      sign_flip_p(differences, seed)};
   });
   correct(comparisons);
   return comparisons;
