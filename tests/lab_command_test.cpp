@@ -34,7 +34,8 @@ TEST_F(LabCommand, ListsExperiments) {
   const json object = json::parse(run_program({"lab", "list", "--json"}).out);
   ASSERT_GE(object["experiments"].size(), 2);
   for (const json& experiment : object["experiments"])
-    for (const char* key : {"name", "about", "needs_model"}) EXPECT_TRUE(experiment.contains(key)) << key;
+    for (const char* key : {"name", "about", "needs_model", "set"}) EXPECT_TRUE(experiment.contains(key)) << key;
+  EXPECT_NE(text.out.find("--set tasks=N, --set descent_tasks=N"), std::string::npos) << text.out;
 }
 
 TEST_F(LabCommand, BadUsage) {
@@ -45,6 +46,9 @@ TEST_F(LabCommand, BadUsage) {
   expect_failure({"lab", "run", "certificate", "--quick", "--full"}, 2, "--full");
   expect_failure({"lab", "run", "certificate", "--seed", "many"}, 2, "--seed");
   expect_failure({"lab", "run", "certificate", "--model", "some.gguf", "-o", place("run")}, 1, "uses no model");
+  for (const char* number : {"tasks", "tasks=", "=3", "tasks=-1", "tasks=1.5", "tasks=99999999999999999999"})
+    expect_failure({"lab", "run", "certificate", "--set", number, "-o", place("run")}, 2, "whole number");
+  expect_failure({"lab", "run", "certificate", "--set", "tasks=3", "-o", place("run")}, 1, "no number 'tasks' to set");
   EXPECT_FALSE(fs::exists(place("run")));
   const std::string file = scratch.write("file", "x").string();
   expect_failure({"lab", "run", "certificate", "--quick", "-o", file}, 1, "cannot make the folder '" + file + "'");

@@ -91,6 +91,16 @@ TEST(LabStatistics, EveryPairIsCompared) {
   EXPECT_TRUE(pairs[1].found);
   EXPECT_EQ(pairs[2].a + pairs[2].b, "bettersame");
   EXPECT_FALSE(pairs[2].found);
+  for (const auto& [pair, a, b] : {std::tuple{0, 0, 1}, {1, 0, 2}, {2, 1, 2}}) {
+    std::vector<double> differences;
+    for (size_t i = 0; i < 200; ++i)
+      differences.push_back(methods[static_cast<size_t>(a)].values[i] - methods[static_cast<size_t>(b)].values[i]);
+    const decide::Interval expected = decide::bootstrap_mean(differences);
+    const decide::Interval& found = pairs[static_cast<size_t>(pair)].difference;
+    EXPECT_NEAR(found.mean, expected.mean, 1e-12);
+    EXPECT_NEAR(found.low, expected.low, 1e-12);
+    EXPECT_NEAR(found.high, expected.high, 1e-12);
+  }
   methods[2].values.pop_back();
   HONE_EXPECT_ERROR(compare_all(methods), ErrorCode::bad_input, "same has 199");
 }
@@ -151,6 +161,7 @@ class Dice final : public Experiment {
   std::string_view name() const override { return "dice"; }
   std::string_view about() const override { return "Throws dice."; }
   Json settings(Size size) const override { return {{"tasks", size == Size::quick ? 3 : 7}}; }
+  std::vector<Adjustable> adjustable() const override { return {{"tasks", 1, 9}}; }
   std::vector<std::string> columns() const override { return {"die", "points"}; }
   size_t tasks(const Json& config) const override { return config.at("tasks"); }
   RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch& watch) const override {
@@ -264,6 +275,17 @@ TEST_F(LabRunner, AnotherConfigIsRefused) {
   EXPECT_NE(go("other", Size::standard, 1).report.summary, go("run").report.summary);
 }
 
+TEST_F(LabRunner, NumbersCanBeSet) {
+  Json config = make_config(dice, Size::standard, 0);
+  adjust(dice, "tasks", 9, config);
+  EXPECT_EQ(run(dice, config, {}, folder.path() / "nine").tasks, 9);
+  HONE_EXPECT_ERROR(go("nine"), ErrorCode::bad_input, "tasks 9, not 7");
+  HONE_EXPECT_ERROR(adjust(dice, "tasks", 0, config), ErrorCode::bad_input, "tasks is 0, not from 1 to 9");
+  HONE_EXPECT_ERROR(adjust(dice, "tasks", 10, config), ErrorCode::bad_input, "tasks is 10, not from 1 to 9");
+  HONE_EXPECT_ERROR(adjust(dice, "seed", 1, config), ErrorCode::bad_input, "no number 'seed' to set; it has tasks");
+  HONE_EXPECT_ERROR(adjust(find_experiment("certificate"), "tasks", 1, config), ErrorCode::bad_input, "it has none");
+}
+
 TEST_F(LabRunner, FoldersThatAreNotARun) {
   folder.write("notes/a.txt", "mine");
   HONE_EXPECT_ERROR(go("notes"), ErrorCode::bad_input, "not empty");
@@ -349,7 +371,13 @@ TEST(LabExperiments, HaveNamesAndConfigsThatDiffer) {
     EXPECT_EQ(&find_experiment(experiment->name()), experiment.get());
     EXPECT_TRUE(experiment->about().ends_with("."));
     try {
-      EXPECT_NE(experiment->settings(Size::quick), experiment->settings(Size::standard)) << experiment->name();
+      const Json quick = experiment->settings(Size::quick);
+      EXPECT_NE(quick, experiment->settings(Size::standard)) << experiment->name();
+      for (const Adjustable& number : experiment->adjustable()) {
+        ASSERT_TRUE(quick.contains(number.name)) << experiment->name() << " " << number.name;
+        EXPECT_GE(quick[number.name].get<uint64_t>(), number.least);
+        EXPECT_LE(quick[number.name].get<uint64_t>(), number.most);
+      }
     } catch (const Error& error) {  // its data are not there
       EXPECT_EQ(name(error.code), name(ErrorCode::not_found)) << error.message;
       EXPECT_NE(error.message.find("HONE_DATA"), std::string::npos) << error.message;

@@ -17,23 +17,44 @@ struct Arguments {
   std::filesystem::path folder;
   std::filesystem::path model;
   uint64_t seed = 0;
+  std::vector<std::string> numbers;  // NAME=N
   int threads = 0;
   bool quick = false;
   bool full = false;
   bool json = false;
 };
 
+std::vector<std::string> adjustable(const lab::Experiment& experiment) {
+  std::vector<std::string> names;
+  for (const lab::Adjustable& number : experiment.adjustable()) names.push_back(number.name);
+  return names;
+}
+
+// "" if `text` is NAME=N.
+std::string complain_about_number(const std::string& text) {
+  const size_t equals = text.find('=');
+  const std::string number = equals == std::string::npos ? "" : text.substr(equals + 1);
+  const bool whole =
+      !number.empty() && number.size() < 19 && number.find_first_not_of("0123456789") == std::string::npos;
+  return equals != 0 && whole ? "" : fmt::format("'{}' is not NAME=N, N a whole number", text);
+}
+
 void list(bool as_json) {
   if (!as_json) {
-    for (const auto& experiment : lab::experiments())
-      fmt::print("{:<16} {}{}\n", experiment->name(), experiment->about(),
+    for (const auto& experiment : lab::experiments()) {
+      fmt::print("{:<18} {}{}\n", experiment->name(), experiment->about(),
                  experiment->needs_model() ? " Needs --model." : "");
+      const std::vector<std::string> names = adjustable(*experiment);
+      if (!names.empty()) fmt::print("{:<18} --set {}=N\n", "", fmt::join(names, "=N, --set "));
+    }
     return;
   }
   nlohmann::json all = nlohmann::json::array();
   for (const auto& experiment : lab::experiments())
-    all.push_back(
-        {{"name", experiment->name()}, {"about", experiment->about()}, {"needs_model", experiment->needs_model()}});
+    all.push_back({{"name", experiment->name()},
+                   {"about", experiment->about()},
+                   {"needs_model", experiment->needs_model()},
+                   {"set", adjustable(*experiment)}});
   print_json({{"experiments", all}});
 }
 
@@ -69,7 +90,11 @@ void run(const Arguments& arguments) {
   const std::filesystem::path folder =
       arguments.folder.empty() ? std::filesystem::path(arguments.name) : arguments.folder;
   require_writable_folder(folder);
-  const lab::Json config = lab::make_config(experiment, size, arguments.seed, arguments.model);
+  lab::Json config = lab::make_config(experiment, size, arguments.seed, arguments.model);
+  for (const std::string& number : arguments.numbers) {
+    const size_t equals = number.find('=');
+    lab::adjust(experiment, number.substr(0, equals), std::stoull(number.substr(equals + 1)), config);
+  }
   lab::Run result;
   {
     const Watch watch = terminal_watch(arguments.json);
@@ -102,6 +127,11 @@ void add_lab(Command program) {
   running.option("-o,--output", arguments->folder, "Folder of the run (default: ./NAME)");
   running.option("--model", arguments->model, "A GGUF file, for experiments that need one");
   running.option("--seed", arguments->seed, "Seed of every random choice").shows_default();
+  running
+      .option("--set", arguments->numbers,
+              "NAME=N: a number of the experiment that the size would choose; `hone lab list` names them (repeatable)")
+      .check(complain_about_number)
+      .one_value_each();
   running.option("--threads", arguments->threads, "Threads (default: all cores)").positive();
   const Option quick = running.flag("--quick", arguments->quick, "Small: a first look");
   running.flag("--full", arguments->full, "Everything, however long it takes").excludes(quick);

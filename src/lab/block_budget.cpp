@@ -26,6 +26,7 @@ class BlockBudget : public Experiment {
             {"budgets", {1, 2, 4, 8, 16, 32}},
             {"random_draws", 5}};
   }
+  std::vector<Adjustable> adjustable() const override { return {{"tasks"}}; }
   std::vector<std::string> columns() const override { return block_columns(); }
   size_t tasks(const Json& config) const override { return config.at("tasks"); }
 

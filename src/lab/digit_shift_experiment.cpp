@@ -18,6 +18,7 @@ class DigitShiftExperiment : public Experiment {
     return {{"tasks", tasks},     {"tasks_per_pass", 4},       {"examples", 10},     {"layers", 4},
             {"c", {.05, .1, .2}}, {"descent_tasks", descents}, {"descent_steps", 30}};
   }
+  std::vector<Adjustable> adjustable() const override { return {{"tasks"}, {"descent_tasks", 0}}; }
   std::vector<std::string> columns() const override { return digit_shift_columns(); }
   size_t tasks(const Json& config) const override { return digit_shift_runs(config); }
   RunTask start(const Json& config, std::shared_ptr<const Model> model, const Watch&) const override {

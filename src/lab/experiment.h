@@ -38,6 +38,13 @@ struct Report {
   std::vector<Figure> figures;    // on the page after the text
 };
 
+// A whole number of settings() that a run may choose for itself.
+struct Adjustable {
+  std::string name;
+  uint64_t least = 1;
+  uint64_t most = 1'000'000;
+};
+
 // The rows of one task. Deterministic: they depend on config and task number only, so every random stream's name holds
 // the task's number. `watch` only carries the cancel token.
 using RunTask = std::function<std::vector<Row>(size_t task, const Watch& watch)>;
@@ -57,6 +64,7 @@ class Experiment {
   // "experiment", "size" ("quick", "standard" or "full"), "seed" (uint64) and, with a model, "model" ({"file",
   // "sha256"}).
   virtual Json settings(Size size) const = 0;
+  virtual std::vector<Adjustable> adjustable() const { return {}; }
   // Of each row, after "task" and "rows_left", which the runner adds.
   virtual std::vector<std::string> columns() const = 0;
   virtual size_t tasks(const Json& config) const = 0;

@@ -50,6 +50,7 @@ class LanguageScaling : public Experiment {
             {"duplicate_share", defaults.duplicate_share},
             {"floor", defaults.floor}};
   }
+  std::vector<Adjustable> adjustable() const override { return {{"windows"}}; }
   size_t tasks(const Json& config) const override {
     return config.at("corpora").size() * config.at("windows").get<size_t>();
   }

@@ -142,6 +142,21 @@ Json make_config(const Experiment& experiment, Size size, uint64_t seed, const f
   return config;
 }
 
+void adjust(const Experiment& experiment, std::string_view name, uint64_t value, Json& config) {
+  const std::vector<Adjustable> all = experiment.adjustable();
+  const auto one = std::ranges::find(all, name, &Adjustable::name);
+  if (one == all.end()) {
+    std::string names;
+    for (const Adjustable& number : all) names += (names.empty() ? "" : ", ") + number.name;
+    throw Error(ErrorCode::bad_input, fmt::format("{} has no number '{}' to set; {}", experiment.name(), name,
+                                                  names.empty() ? "it has none" : "it has " + names));
+  }
+  if (value < one->least || value > one->most)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("{}: {} is {}, not from {} to {}", experiment.name(), name, value, one->least, one->most));
+  config[one->name] = value;
+}
+
 Run run(const Experiment& experiment, const Json& config, const fs::path& model, const fs::path& folder,
         const Watch& watch) {
   make_folder(folder);

@@ -16,6 +16,10 @@ std::string_view name(Size size);  // "quick", "standard", "full"
 // Error{not_found, io} for a file that cannot be read.
 Json make_config(const Experiment& experiment, Size size, uint64_t seed, const std::filesystem::path& model = {});
 
+// Sets one of the experiment's adjustable() numbers in its config. Throws Error{bad_input} for another name, or a
+// number out of range, that says which there are.
+void adjust(const Experiment& experiment, std::string_view name, uint64_t value, Json& config);
+
 struct Run {
   size_t tasks = 0;
   size_t resumed = 0;  // tasks that were in the folder before

@@ -44,6 +44,7 @@ class ScalingData final : public Experiment {
     }
     return settings;
   }
+  std::vector<Adjustable> adjustable() const override { return {{"seeds"}}; }
   std::vector<std::string> columns() const override {
     std::vector<std::string> columns = {"head", "images", "seed"};
     for (std::string& column : answer_columns()) columns.push_back(std::move(column));

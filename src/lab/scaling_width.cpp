@@ -88,6 +88,7 @@ class ScalingWidth final : public Experiment {
     return settings;
   }
 
+  std::vector<Adjustable> adjustable() const override { return {{"seeds"}}; }
   std::vector<std::string> columns() const override {
     std::vector<std::string> columns = {"net", "data", "width", "seed"};
     for (std::string& column : answer_columns()) columns.push_back(std::move(column));
