@@ -272,11 +272,21 @@ TEST_P(DigitShiftModel, RowsHoldAllThatPredictionsNeed) {
   EXPECT_NE(report.text.find("True gradient descent"), std::string::npos);
   EXPECT_EQ(digit_shift_report(config, table).summary, report.summary);
 
-  Table damaged(columns);
-  std::vector<std::string> cells_of_row;
-  for (const std::string& column : columns) cells_of_row.push_back(column == "kernel" ? "1 2" : table.text(0, column));
-  damaged.add(cells_of_row);
-  HONE_EXPECT_ERROR(DigitShiftRows::read(config, damaged), ErrorCode::corrupt, "kernel holds 2 numbers, not 16");
+  const auto with = [&](std::string_view column, const std::string& cell) {  // in the first row
+    Table damaged(columns);
+    for (size_t row = 0; row < table.rows(); ++row) {
+      std::vector<std::string> cells_of_row;
+      for (const std::string& name : columns)
+        cells_of_row.push_back(row == 0 && name == column ? cell : table.text(row, name));
+      damaged.add(cells_of_row);
+    }
+    return damaged;
+  };
+  HONE_EXPECT_ERROR(DigitShiftRows::read(config, with("kernel", "1 2")), ErrorCode::corrupt,
+                    "kernel holds 2 numbers, not 16");
+  HONE_EXPECT_ERROR(DigitShiftRows::read(config, with("number", "5")), ErrorCode::corrupt,
+                    "task number 5 in place of 0");
+  HONE_EXPECT_ERROR(DigitShiftRows::read(config, with("kind", "other")), ErrorCode::corrupt, "6 tasks of 7");
 }
 
 TEST_P(DigitShiftModel, WhatDoesNotFitIsRefused) {

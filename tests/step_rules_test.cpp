@@ -163,6 +163,96 @@ TEST(StepRules, TheFirstTaskHasNothingToPool) {
     EXPECT_EQ(find(rules, pooled).steps, find(rules, "leave-one-out").steps);
 }
 
+// The most probable prior over the columns of `evidence` [prompts][choices], Dirichlet with ten prompts' worth of a
+// uniform one, by plain expectation maximisation.
+std::vector<double> most_probable_prior(const std::vector<std::vector<double>>& evidence) {
+  constexpr double strength = 10;
+  const size_t choices = evidence[0].size();
+  std::vector<double> prior(choices, 1.0 / static_cast<double>(choices));
+  for (int iteration = 0; iteration < 20000; ++iteration) {
+    std::vector<double> counts(choices, strength / static_cast<double>(choices));
+    for (const std::vector<double>& row : evidence) {
+      const double sum = weighted_sum(prior, row);
+      for (size_t t = 0; t < choices; ++t) counts[t] += prior[t] * row[t] / sum;
+    }
+    for (size_t t = 0; t < choices; ++t) prior[t] = counts[t] / (strength + static_cast<double>(evidence.size()));
+  }
+  return prior;
+}
+
+// The mean of `predictions` with weights ∝ prior · evidence.
+double posterior_mean(std::span<const double> prior, std::span<const double> evidence,
+                      std::span<const double> predictions) {
+  double sum = 0, total = 0;
+  for (size_t t = 0; t < prior.size(); ++t) {
+    sum += prior[t] * evidence[t];
+    total += prior[t] * evidence[t] * predictions[t];
+  }
+  return total / sum;
+}
+
+TEST(StepRules, PooledPriorsAreTheMostProbableOnes) {
+  constexpr double c = 0.1;
+  const std::vector<StepTask> tasks = random_tasks(5);
+  const auto rules = apply_step_rules(tasks, c);
+  const std::vector<double> steps = wide_steps();
+  std::vector<std::vector<double>> of_steps, of_ridges;
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const StepTask& task = tasks[i];
+    const decide::StepEvidence evidence(task.spectrum, task.coordinates, decide::step_size(task.spectrum, c),
+                                        decide::Noise::profiled);
+    std::vector<double> densities, predictions;
+    for (const double t : steps) {
+      densities.push_back(std::exp(-6 * (evidence.score(t) - evidence.score(0))));
+      predictions.push_back(task.prediction(c, t));
+    }
+    of_steps.push_back(densities);
+    EXPECT_NEAR(find(rules, "pooled prior").predictions[i],
+                posterior_mean(most_probable_prior(of_steps), densities, predictions), 1e-6)
+        << i;
+
+    const Dense kernel = decide::to_dense(task.kernel);
+    const auto r = decide::to_column(task.residuals);
+    const auto k_x = task.spectrum.combination(task.query);
+    densities.clear();
+    predictions.clear();
+    for (int ridge = -24; ridge <= 16; ++ridge) {  // N(r; 0, τ²(K + λ* I)) at its best τ²
+      const Dense covariance = kernel + std::exp2(0.5 * ridge) * task.spectrum.largest() * Dense::Identity(6, 6);
+      const Eigen::VectorXd solved = covariance.ldlt().solve(r);
+      densities.push_back(std::pow(r.dot(solved) / 6, -3) / std::sqrt(covariance.determinant()));
+      predictions.push_back(task.base + decide::to_column(k_x).dot(solved));
+    }
+    const double largest = *std::ranges::max_element(densities);
+    for (double& density : densities) density /= largest;
+    of_ridges.push_back(densities);
+    EXPECT_NEAR(find(rules, "pooled Bayes filter").predictions[i],
+                posterior_mean(most_probable_prior(of_ridges), densities, predictions), 1e-6)
+        << i;
+  }
+}
+
+// With few tasks before, errors are summed as they are.
+TEST(StepRules, PooledLeaveOneOutSumsTheErrorsOfTheTasksBefore) {
+  const std::vector<StepTask> tasks = random_tasks(4);
+  const RuleStream stream(tasks, 0.1);
+  const RuleResult all = pooled_left_out(stream, "all", false), alike = pooled_left_out(stream, "alike", true);
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    std::vector<double> sum_all(stream.steps.size()), sum_alike(stream.steps.size());
+    for (size_t j = 0; j <= i; ++j) {
+      const double apart = std::log(decide::to_column(tasks[j].residuals).squaredNorm()) -
+                           std::log(decide::to_column(tasks[i].residuals).squaredNorm());
+      const double likeness = std::exp(-apart * apart / (2 * alike_width * alike_width));
+      for (size_t t = 0; t < stream.steps.size(); ++t) {
+        sum_all[t] += stream.prepared[j].left_out[t];
+        sum_alike[t] += likeness * stream.prepared[j].left_out[t];
+      }
+    }
+    EXPECT_EQ(all.steps[i], stream.steps[static_cast<size_t>(std::ranges::min_element(sum_all) - sum_all.begin())]);
+    EXPECT_EQ(alike.steps[i],
+              stream.steps[static_cast<size_t>(std::ranges::min_element(sum_alike) - sum_alike.begin())]);
+  }
+}
+
 TEST(StepRules, StackedStepsAndRulesAreRidgeRegressionOnEarlierAnswers) {
   const std::vector<StepTask> tasks = random_tasks(12);
   constexpr double c = 0.2;

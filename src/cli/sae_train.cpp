@@ -23,7 +23,7 @@ struct TrainArguments {
   SaeConfig config;
   SaeTraining training;
   uint64_t every = 1000;
-  bool own_initial_active = false;
+  size_t initial_active = 0;  // 0: the training's own, or all features if they are fewer
   bool raw_inputs = false;
   bool json = false;
 };
@@ -59,8 +59,9 @@ void train(TrainArguments& arguments) {
     arguments.config.inputs = batches.width();
     if (arguments.config.features == 0) arguments.config.features = 8 * batches.width();
     arguments.config.unit_inputs = !arguments.raw_inputs;
-    if (!arguments.own_initial_active)
-      arguments.training.initial_active = std::min(arguments.training.initial_active, arguments.config.features);
+    arguments.training.initial_active = arguments.initial_active > 0
+                                            ? arguments.initial_active
+                                            : std::min(arguments.training.initial_active, arguments.config.features);
     SaeTrainer trainer = start_or_go_on(arguments, checkpoint);
     make_folder(arguments.output);
     resumed = trainer.steps_done();
@@ -120,9 +121,11 @@ void add_sae_train(Command parent) {
   command.flag("--raw-inputs", arguments->raw_inputs, "Do not divide rows by their L2 norm");
   command.option("--steps", training.steps, "Steps").shows_default();
   command.option("--batch", training.batch, "Rows a step").shows_default();
-  const Option initial_active =
-      command.option("--initial-active", training.initial_active, "k at the first step, at most the number of features")
-          .shows_default();
+  command
+      .option(
+          "--initial-active", arguments->initial_active,
+          fmt::format("k at the first step (default: {}, or all features if they are fewer)", training.initial_active))
+      .positive();
   command.option("--annealing", training.annealing_steps, "Steps until k is what --active says").shows_default();
   command.option("--learning-rate", training.learning_rate, "Adam's").shows_default();
   command.option("--warmup", training.warmup_steps, "Steps until the learning rate is reached").shows_default();
@@ -145,10 +148,7 @@ void add_sae_train(Command parent) {
   command.option("--checkpoint-every", arguments->every, "Steps between checkpoints").shows_default();
   command.option("--seed", training.seed, "Seed of every random choice").shows_default();
   command.flag("--json", arguments->json, "Print one JSON object");
-  command.callback([arguments, initial_active] {
-    arguments->own_initial_active = initial_active.given();
-    train(*arguments);
-  });
+  command.callback([arguments] { train(*arguments); });
 }
 
 }  // namespace hone::cli

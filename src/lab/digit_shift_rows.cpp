@@ -114,15 +114,12 @@ RunTask digit_shift_rows(const Json& config, const std::shared_ptr<const Model>&
 DigitShiftRows DigitShiftRows::read(const Json& config, const Table& rows) {
   const Settings settings(config);
   DigitShiftRows result;
-  std::vector<size_t> of_number(settings.tasks, settings.tasks);
   const Table kernels = rows.where("kind", "kernel"), descents = rows.where("kind", "descent");
-  const auto number = [&](const Table& table, size_t row) {
-    const double value = table.number(row, "number");
-    if (!(value >= 0 && value < static_cast<double>(settings.tasks)))
-      throw Error(ErrorCode::corrupt, fmt::format("task number {} of {}", value, settings.tasks));
-    return static_cast<size_t>(value);
-  };
+  if (kernels.rows() != settings.tasks)
+    throw Error(ErrorCode::corrupt, fmt::format("{} tasks of {}", kernels.rows(), settings.tasks));
   for (size_t i = 0; i < kernels.rows(); ++i) {
+    if (kernels.number(i, "number") != static_cast<double>(i))
+      throw Error(ErrorCode::corrupt, fmt::format("task number {} in place of {}", kernels.text(i, "number"), i));
     const auto list = [&](std::string_view column, size_t size) {
       std::vector<double> values = read_number_list(kernels.text(i, column), column);
       if (values.size() != size)
@@ -132,17 +129,17 @@ DigitShiftRows DigitShiftRows::read(const Json& config, const Table& rows) {
     const size_t n = settings.examples;
     decide::Matrix64 kernel(n, n);
     kernel.values = list("kernel", n * n);
-    of_number[number(kernels, i)] = result.tasks.size();
     result.tasks.emplace_back(std::move(kernel), list("query_kernel", n), list("residuals", n),
                               kernels.number(i, "in_context"), kernels.number(i, "target"));
     result.noisy.push_back(kernels.number(i, "noisy") != 0);
   }
   for (size_t i = 0; i < descents.rows(); ++i) {
-    const size_t task = of_number[number(descents, i)];
+    const double task = descents.number(i, "number");
     const std::vector<double> answers = read_number_list(descents.text(i, "descent"), "descent");
-    if (task >= result.tasks.size() || answers.size() != settings.c.size() * (settings.steps + 1))
+    if (!(task >= 0 && task < static_cast<double>(settings.tasks)) ||
+        answers.size() != settings.c.size() * (settings.steps + 1))
       throw Error(ErrorCode::corrupt, fmt::format("descent row {} does not fit its task", i + 1));
-    Descent& descent = result.descents.emplace_back(Descent{task, {}});
+    Descent& descent = result.descents.emplace_back(Descent{static_cast<size_t>(task), {}});
     for (size_t c = 0; c < settings.c.size(); ++c) {
       const auto from = answers.begin() + static_cast<ptrdiff_t>(c * (settings.steps + 1));
       descent.answers.emplace_back(from, from + static_cast<ptrdiff_t>(settings.steps + 1));
