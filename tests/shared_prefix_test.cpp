@@ -121,30 +121,75 @@ TEST_P(SharedPrefix, GradientsAreThoseOfWholeTexts) {
   }
 }
 
-// What a sink is told fits together, and activations are offered once.
+// What a sink is told fits together, and activations are offered once. Of the top layer's matrices above attention only
+// the last token of each text has a gradient.
 class ShapeSink : public GradientSink {
  public:
-  explicit ShapeSink(const BatchRows& rows) : rows_(rows) {}
+  ShapeSink(const BatchRows& rows, int top) : rows_(rows), top_(top) {}
   void accept(const LinearGradient& gradient) override {
     ++offers;
+    const bool before_attention =
+        gradient.id.kind == MatrixKind::q || gradient.id.kind == MatrixKind::k || gradient.id.kind == MatrixKind::v;
+    std::vector<size_t> input_rows = rows_.activation, start = rows_.gradient_start;
+    if (gradient.id.layer == top_ && !before_attention) {
+      input_rows.clear();
+      for (size_t b = 0; b < start.size(); ++b) {
+        if (b + 1 < start.size()) input_rows.push_back(rows_.last_activation_row(b));
+        start[b] = b;
+      }
+    }
     EXPECT_EQ(gradient.inputs.rows, rows_.start.back());
-    EXPECT_EQ(gradient.output_gradients.rows, rows_.activation.size());
-    EXPECT_TRUE(std::ranges::equal(gradient.input_rows, rows_.activation));
-    EXPECT_TRUE(std::ranges::equal(gradient.sequence_start, rows_.gradient_start));
+    EXPECT_EQ(gradient.output_gradients.rows, input_rows.size());
+    EXPECT_TRUE(std::ranges::equal(gradient.input_rows, input_rows));
+    EXPECT_TRUE(std::ranges::equal(gradient.sequence_start, start));
   }
   int offers = 0;
 
  private:
   const BatchRows& rows_;
+  int top_;
 };
 
 TEST_P(SharedPrefix, SinksSeeEachActivationOnce) {
   const std::vector<Sequence> batch = sharing();
   const BatchRows rows(batch);
-  ShapeSink sink(rows);
+  ShapeSink sink(rows, model->config().layers - 1);
   GradientSink* const sinks[] = {&sink};
   last_token_losses(*model, batch, 0, sinks);
   EXPECT_EQ(sink.offers, matrix_kinds * model->config().layers);
+}
+
+// Gradients add up: what few rows give alone is what they add to all rows', whoever adapts the texts.
+TEST_P(SharedPrefix, RowsWithoutAGradientCanBeLeftOut) {
+  Adapter other = generated_lora(*model, 2, 0.2);
+  for (const bool shared : {false, true}) {
+    std::vector<Sequence> batch = whole();
+    for (const size_t b : {0, 1, 4}) batch[b].adapter = &lora;
+    batch[3].adapter = &other;
+    if (shared) share_prefixes(batch);
+    const BatchRows rows(batch);
+    const int layers = model->config().layers;
+    Tape tape;
+    const Matrix hidden = model->forward(batch, 0, layers, model->embed(batch), &tape);
+    const auto gradients = [&](Matrix d_hidden) {
+      WeightGradientSink sink;
+      GradientSink* const sinks[] = {&sink};
+      model->backward(tape, std::move(d_hidden), sinks);
+      return sink.take();
+    };
+    const Matrix all = generated_matrix(900, rows.activation.size(), hidden.cols(), 1);
+    Matrix few(all.rows(), all.cols()), sum = all.copy();
+    for (const size_t row : {3, 25, 39, 70, 71, 110, 205})  // none of sequence 4
+      for (size_t i = 0; i < all.cols(); ++i) sum.row(row)[i] += few.row(row)[i] = 2 * all.row(row)[i];
+    const auto of_all = gradients(all.copy()), of_sum = gradients(std::move(sum));
+    auto of_few = gradients(std::move(few));
+    ASSERT_EQ(of_few.size(), of_all.size());
+    for (auto& [id, gradient] : of_few) {
+      const Matrix& added = of_all.at(id);
+      for (size_t i = 0; i < gradient.size(); ++i) gradient.data()[i] += added.data()[i];
+      EXPECT_LE(relative_difference(gradient, of_sum.at(id)), 2e-6) << hone::name(id) << " " << shared;
+    }
+  }
 }
 
 TEST_P(SharedPrefix, ATapeCanBeWalkedSeveralTimes) {

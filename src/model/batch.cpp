@@ -79,6 +79,23 @@ PackedBatch::PackedBatch(std::span<const Sequence> batch, size_t context) {
   }
 }
 
+PackedBatch PackedBatch::part(std::span<const size_t> of_rows) const {
+  PackedBatch result;
+  const auto before = [&](size_t row) {
+    return static_cast<size_t>(std::ranges::lower_bound(of_rows, row) - of_rows.begin());
+  };
+  for (const size_t row : start) result.start.push_back(before(row));
+  for (const size_t row : of_rows) {
+    result.positions.push_back(positions[row]);
+    result.steps.push_back(steps[row]);
+  }
+  for (const AdapterRun& run : adapters) {
+    const size_t first = before(run.first_row), end = before(run.first_row + run.rows);
+    if (end > first) result.adapters.push_back({run.adapter, first, end - first});
+  }
+  return result;
+}
+
 BatchRotation::BatchRotation(const Architecture& architecture, const Weights& weights, const PackedBatch& batch) {
   const auto head_dim = static_cast<size_t>(architecture.config.head_dim);
   global = rope_table(batch.positions, head_dim, architecture.rope_base, weights.rope_factors);

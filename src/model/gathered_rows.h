@@ -17,6 +17,11 @@ inline Matrix gather_rows(ConstMatrixView x, std::span<const size_t> rows) {
   return y;
 }
 
+// y[rows[q]] = x[q].
+inline void scatter_rows(ConstMatrixView x, std::span<const size_t> rows, MatrixView y) {
+  for (size_t q = 0; q < rows.size(); ++q) std::ranges::copy(x.row(q), y.row(rows[q]).begin());
+}
+
 // x[rows], without a copy where `rows` is empty, which means all of x in its order. Views x.
 class GatheredRows {
  public:

@@ -46,6 +46,11 @@ struct PackedBatch {
   std::vector<AdapterRun> adapters;
 
   size_t rows() const { return positions.size(); }
+  // Some of its rows, ascending.
+  PackedBatch part(std::span<const size_t> of_rows) const;
+
+ private:
+  PackedBatch() = default;
 };
 
 // Angles of a batch's rows for global and local layers.
