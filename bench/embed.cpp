@@ -9,10 +9,12 @@
 #include <iostream>
 #include <map>
 
+#include "base/heap.h"
 #include "hone/encoder.h"
 
 int main(int argc, char** argv) {
   using namespace hone;
+  keep_freed_memory();
   if (argc != 3) {
     fmt::print(stderr, "usage: bench_embed MODEL TEXTS\n");
     return 2;

@@ -8,11 +8,13 @@
 #include <iostream>
 #include <string>
 
+#include "base/heap.h"
 #include "base/random.h"
 #include "hone/sae.h"
 
 int main(int argc, char** argv) {
   using namespace hone;
+  keep_freed_memory();
   if (argc != 8) return 2;
   const std::span<char*> arguments(argv, static_cast<size_t>(argc));
   const size_t inputs = std::stoul(arguments[1]), features = std::stoul(arguments[2]);

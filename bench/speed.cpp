@@ -8,6 +8,7 @@
 #include <map>
 
 #include "adapt/gradients.h"
+#include "base/heap.h"
 #include "hone/fewshot.h"
 #include "hone/grams.h"
 
@@ -76,6 +77,7 @@ void gradient_step(const Model& model, int first_layer) {
 }  // namespace
 
 int main(int, char** argv) {
+  keep_freed_memory();
   const std::map<std::string, std::shared_ptr<const Model>> models = {
       {"fp32", Model::open(argv[1])}, {"int8", Model::open(argv[1], {.precision = Precision::int8})}};
   std::string operation, precision;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "base/heap.h"
 #include "cli/commands.h"
 #include "cli/streams.h"
 #include "hone/base.h"
@@ -46,6 +47,7 @@ void wait_briefly(char** argv) {
 int main(int argc, char** argv) {
   hone::cli::reserve_standard_streams();
   wait_briefly(argv);
+  hone::keep_freed_memory();
   try {
     return run(argc, argv);
   } catch (const std::bad_alloc&) {

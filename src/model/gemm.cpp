@@ -24,28 +24,6 @@ constexpr size_t reduction_block = 256;
 
 inline size_t vectors_for(size_t columns) { return (std::min(columns, tile_columns()) + lanes() - 1) / lanes(); }
 
-// panel[k][lane] = x[first + lane][k]; lanes beyond `count` are zero.
-void pack_panel(ConstMatrixView x, size_t first, size_t count, size_t width, float* panel) {
-  constexpr size_t step = 16;
-  for (size_t k0 = 0; k0 < x.cols; k0 += step) {
-    const size_t k1 = std::min(k0 + step, x.cols);
-    for (size_t lane = 0; lane < width; ++lane) {
-      const float* row = x.data + (first + std::min(lane, count - 1)) * x.cols;
-      for (size_t k = k0; k < k1; ++k) panel[k * width + lane] = lane < count ? row[k] : 0.0f;
-    }
-  }
-}
-
-void PackPanels(ConstMatrixView x, PackedRows& packed) {
-  packed.width = tile_columns();
-  const size_t count = (x.rows + packed.width - 1) / packed.width;
-  packed.panels = Matrix::uninitialized(count, x.cols * packed.width);
-  parallel_for(count, [&](size_t p) {
-    const size_t first = p * packed.width, some = std::min(packed.width, x.rows - first);
-    pack_panel(x, first, some, vectors_for(some) * lanes(), packed.panels.row(p).data());
-  });
-}
-
 void store_element(float value, float* to, bool accumulate) { *to = accumulate ? *to + value : value; }
 
 #if HWY_TARGET == HWY_SCALAR
@@ -71,6 +49,33 @@ void store_block(const float* tile, size_t tile_row, float* y, size_t y_row, boo
   store(hn::ConcatUpperUpper(d, ce_high, ab_high), y + 3 * y_row);
 }
 #endif
+
+// panel[k][lane] = x[first + lane][k]; lanes beyond `count` are zero.
+void pack_panel(ConstMatrixView x, size_t first, size_t count, size_t width, float* panel) {
+  constexpr size_t step = 16;
+  const size_t block_lanes = count / block * block;
+  for (size_t k0 = 0; k0 < x.cols; k0 += step) {
+    const size_t k1 = std::min(k0 + step, x.cols), block_k1 = k0 + (k1 - k0) / block * block;
+    for (size_t lane = 0; lane < block_lanes; lane += block)
+      for (size_t k = k0; k < block_k1; k += block)
+        store_block(x.row(first + lane).data() + k, x.cols, panel + k * width + lane, width, false);
+    for (size_t lane = 0; lane < width; ++lane) {
+      const float* row = x.data + (first + std::min(lane, count - 1)) * x.cols;
+      for (size_t k = lane < block_lanes ? block_k1 : k0; k < k1; ++k)
+        panel[k * width + lane] = lane < count ? row[k] : 0.0f;
+    }
+  }
+}
+
+void PackPanels(ConstMatrixView x, PackedRows& packed) {
+  packed.width = tile_columns();
+  const size_t count = (x.rows + packed.width - 1) / packed.width;
+  packed.panels = Matrix::uninitialized(count, x.cols * packed.width);
+  parallel_for(count, [&](size_t p) {
+    const size_t first = p * packed.width, some = std::min(packed.width, x.rows - first);
+    pack_panel(x, first, some, vectors_for(some) * lanes(), packed.panels.row(p).data());
+  });
+}
 
 // y[lane][r] (+)= tile[r][lane] for r < rows, lane < count.
 void store_transposed(const float* tile, size_t tile_row, size_t rows, size_t count, float* y, size_t y_row,
