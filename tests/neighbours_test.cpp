@@ -243,6 +243,23 @@ TEST(InvertedLists, AllListsAreExactAndFewMayBeShort) {
   set_threads(before);
 }
 
+// Lists longer than a tile of products, empty ones, and queries by the dozen and alone.
+TEST(InvertedLists, TogetherAndAloneQueriesFindTheSame) {
+  const Matrix points = clustered(3000, 20, 3), asked = gaussian(60, 20, 4);
+  for (const Metric metric : {Metric::l2, Metric::cosine})
+    for (const size_t lists : {size_t{3}, size_t{400}}) {
+      const NeighbourIndex index =
+          NeighbourIndex::build(points, {.kind = IndexKind::ivf, .metric = metric, .lists = lists, .effort = 2});
+      EXPECT_EQ(index.search(asked, 25, {}, lists).ids, brute_force(points, asked, 25, metric).ids) << lists;
+      const Neighbours together = index.search(asked, 25);
+      for (size_t q = 0; q < asked.rows(); ++q) {
+        const Neighbours alone = index.search(asked.view().row_range(q, 1), 25);
+        EXPECT_TRUE(std::ranges::equal(alone.ids, together.ids_of(q))) << lists << " " << q;
+        EXPECT_TRUE(std::ranges::equal(alone.distances, together.distances_of(q))) << lists << " " << q;
+      }
+    }
+}
+
 class NeighbourFile : public testing::TestWithParam<IndexKind> {
  protected:
   const Matrix points = gaussian(400, 6, 1);

@@ -16,6 +16,7 @@
 #include "base/random.h"
 #include "heads/neighbours_faiss_file.h"
 #include "heads/neighbours_flat.h"
+#include "heads/neighbours_lists.h"
 
 namespace hone {
 namespace {
@@ -69,11 +70,14 @@ void put_in_order(Neighbours& found, Metric metric) {
   });
 }
 
-// Which lists a query looks into is our own exact search.
+// FAISS's lists. Which of them a query looks into, and what is nearest there, is our own search.
 class InvertedLists final : public ApproximateSearch {
  public:
   InvertedLists(std::unique_ptr<faiss::IndexIVFFlat> index, Metric metric)
-      : index_(std::move(index)), metric_(metric), centroids_(centroids_of(*index_), metric) {}
+      : index_(std::move(index)),
+        metric_(metric),
+        centroids_(centroids_of(*index_), metric),
+        lists_(lists_of(*index_), metric) {}
 
   // The index owns its quantizer.
   static std::unique_ptr<faiss::IndexIVFFlat> trained(ConstMatrixView centroids, Metric metric) {
@@ -99,29 +103,21 @@ class InvertedLists final : public ApproximateSearch {
       const Neighbours lists = centroids_.search(some, 1, {.progress = {}, .cancel = watch.cancel});
       by_faiss([&] { index_->add_core(as_id(some.rows), some.data, nullptr, lists.ids.data()); });
     }
+    lists_ = ListSearch(lists_of(*index_), metric_);
   }
 
   Neighbours search(ConstMatrixView queries, size_t k, size_t effort, const Watch& watch) const override {
     const size_t lists = std::min(effort, index_->nlist);
-    Neighbours found{k, std::vector<int64_t>(queries.rows * k), std::vector<float>(queries.rows * k)};
-    faiss::IVFSearchParameters parameters;
-    parameters.nprobe = lists;
-    constexpr size_t batch = 1024;
+    Neighbours found{k, {}, {}};
+    const size_t batch = lists_.batch(k);
     for (size_t first = 0; first < queries.rows; first += batch) {
       watch.report("finding neighbours", first, queries.rows);
       const ConstMatrixView some = queries.row_range(first, std::min(batch, queries.rows - first));
-      const Neighbours nearest = centroids_.search(some, lists, {.progress = {}, .cancel = watch.cancel});
-      parallel_for(some.rows, [&](size_t q) {
-        watch.cancel.check();
-        faiss::IndexIVFStats stats;
-        by_faiss([&] {
-          index_->search_preassigned(1, some.row(q).data(), as_id(k), nearest.ids_of(q).data(),
-                                     nearest.distances_of(q).data(), &found.distances[(first + q) * k],
-                                     &found.ids[(first + q) * k], false, &parameters, &stats);
-        });
-      });
+      const Watch quiet{.progress = {}, .cancel = watch.cancel};
+      const Neighbours part = lists_.search(some, centroids_.search(some, lists, quiet), k, quiet);
+      found.ids.insert(found.ids.end(), part.ids.begin(), part.ids.end());
+      found.distances.insert(found.distances.end(), part.distances.begin(), part.distances.end());
     }
-    put_in_order(found, metric_);
     return found;
   }
 
@@ -132,10 +128,20 @@ class InvertedLists final : public ApproximateSearch {
     const auto& flat = dynamic_cast<const faiss::IndexFlat&>(*index.quantizer);
     return {flat.get_xb(), static_cast<size_t>(flat.ntotal), static_cast<size_t>(flat.d)};
   }
+  static std::vector<PointList> lists_of(const faiss::IndexIVFFlat& index) {
+    std::vector<PointList> lists;
+    for (size_t l = 0; l < index.nlist; ++l) {
+      const auto* points = reinterpret_cast<const float*>(index.invlists->get_codes(l));
+      lists.push_back(
+          {{points, index.invlists->list_size(l), static_cast<size_t>(index.d)}, index.invlists->get_ids(l)});
+    }
+    return lists;
+  }
 
   std::unique_ptr<faiss::IndexIVFFlat> index_;
   Metric metric_;
   ExactSearch centroids_;
+  ListSearch lists_;
 };
 
 class Graph final : public ApproximateSearch {
