@@ -101,7 +101,12 @@ class InvertedLists final : public ApproximateSearch {
       watch.report("filling lists", first, points.rows);
       const ConstMatrixView some = points.row_range(first, std::min(batch, points.rows - first));
       const Neighbours lists = centroids_.search(some, 1, {.progress = {}, .cancel = watch.cancel});
-      by_faiss([&] { index_->add_core(as_id(some.rows), some.data, nullptr, lists.ids.data()); });
+      by_faiss([&] {
+        for (size_t i = 0; i < some.rows; ++i)
+          index_->invlists->add_entry(static_cast<size_t>(lists.ids[i]), as_id(first + i),
+                                      reinterpret_cast<const uint8_t*>(some.row(i).data()));
+      });
+      index_->ntotal += as_id(some.rows);
     }
     lists_ = ListSearch(lists_of(*index_), metric_);
   }
