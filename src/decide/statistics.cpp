@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "base/random.h"
-#include "decide/resampling.h"
+#include "decide/statistics.h"
 
 namespace hone::decide {
 namespace {

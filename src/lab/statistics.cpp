@@ -10,7 +10,7 @@
 
 #include "base/parallel.h"
 #include "base/random.h"
-#include "decide/resampling.h"
+#include "decide/statistics.h"
 
 namespace hone::lab {
 namespace {
