@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "base/parallel.h"
+#include "model/byte_products.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "model/int8.cpp"
@@ -146,26 +147,17 @@ bool sums_have_room() {
   return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni;
 }
 
-// sums [rows, out] (+)= x [rows, in] · valuesᵀ.
-void multiply_bytes(const uint8_t* x, size_t rows, const Int8Weights& w, bool accumulate, int32_t* sums) {
+// sums [rows, out] = x [rows, in] · valuesᵀ, the same on every processor.
+void multiply_bytes(const uint8_t* x, size_t rows, const Int8Weights& w, int32_t* sums) {
+  if (!sums_have_room()) return multiply_bytes_exactly(x, rows, w, sums);
   const auto p = static_cast<dnnl_dim_t>(rows), in = static_cast<dnnl_dim_t>(w.in),
              out = static_cast<dnnl_dim_t>(w.out), stride = static_cast<dnnl_dim_t>(w.stride ? w.stride : w.in);
   const int32_t zero = 0;
-  const dnnl_status_t status = dnnl_gemm_u8s8s32('N', 'T', 'F', p, out, in, 1, x, in, 0, w.values, stride, 0,
-                                                 accumulate ? 1.0F : 0.0F, sums, out, &zero);
+  const dnnl_status_t status =
+      dnnl_gemm_u8s8s32('N', 'T', 'F', p, out, in, 1, x, in, 0, w.values, stride, 0, 0, sums, out, &zero);
   if (status != dnnl_success)
     throw Error(ErrorCode::unsupported,
                 fmt::format("oneDNN cannot multiply in int8 here (status {}); use fp32", static_cast<int>(status)));
-}
-
-// The same on every processor: halves of activations have room, and so has what halving leaves.
-void multiply_exactly(const uint8_t* x, size_t rows, const Int8Weights& w, int32_t* sums) {
-  if (sums_have_room()) return multiply_bytes(x, rows, w, false, sums);
-  std::vector<uint8_t> half(x, x + rows * w.in);
-  for (uint8_t& value : half) value /= 2;
-  multiply_bytes(half.data(), rows, w, false, sums);
-  std::transform(x, x + half.size(), half.begin(), half.begin(), std::minus());
-  multiply_bytes(half.data(), rows, w, true, sums);
 }
 
 }  // namespace
@@ -237,7 +229,7 @@ void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weigh
   auto* sums = reinterpret_cast<int32_t*>(buffer.data());
   for (size_t done = 0; done < count; done += block) {
     const size_t some = std::min(block, count - done);
-    multiply_exactly(x.values.data() + (first + done) * w.in, some, w, sums);
+    multiply_bytes(x.values.data() + (first + done) * w.in, some, w, sums);
     parallel_ranges(some, 4, [&](size_t begin, size_t end) {
       for (size_t r = begin; r < end; ++r) {
         const size_t p = first + done + r;
