@@ -411,6 +411,8 @@ TEST(ChatTemplate, Gemma) {
   EXPECT_THROW(format_chat(ChatTemplate::gemma, late), Error);
   const std::vector<ChatMessage> only_system = {{"system", "Be brief"}};
   EXPECT_THROW(format_chat(ChatTemplate::gemma, only_system), Error);
+  const std::vector<ChatMessage> twice = {{"user", "a"}, {"user", "b"}};
+  EXPECT_THROW(format_chat(ChatTemplate::gemma, twice), Error);
 }
 
 TEST(ChatTemplate, Llama3) {

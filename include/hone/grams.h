@@ -59,7 +59,7 @@ QueryKernel query_kernel(const Gram& gram, size_t query);
 // block's weight gradient of sequence i's loss alone: a_t are inputs, δ_t output gradients of the linear layer.
 // Each matrix takes the cheaper of two ways: materialise all G_i and multiply them, or in the dual
 // ⟨G_i, G_j⟩ = Σ_tt' (a_it·a_jt')(δ_it·δ_jt') ([DTV] §8), where a·a' is needed once for rows that sequences share.
-// Products are fp32, sums over their blocks double. The model must outlive the sink. A later pass over as many
+// Products are fp32, sums over their blocks double. A later pass over as many
 // sequences adds to the Grams: one tape walked once for each of several outputs gives the sum over the outputs.
 class GramSink : public GradientSink {
  public:

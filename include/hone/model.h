@@ -82,7 +82,7 @@ class Adapter {
 // Keys and values of the tokens that one sequence has read, for layers [first_layer, last_layer). Moves.
 class KvCache {
  public:
-  KvCache(const Model& model, int first_layer, int last_layer);
+  KvCache(const Model& model, int first_layer, int last_layer);  // throws Error{bad_input} for other layers
   KvCache(KvCache&&) = default;
   KvCache& operator=(KvCache&&) = default;
   KvCache copy() const;
@@ -106,7 +106,7 @@ struct Sequence {
   std::span<const Token> tokens;
   const Adapter* adapter = nullptr;  // nullptr: the base
   float step = 1;                    // scales the adapter
-  KvCache* cache = nullptr;
+  KvCache* cache = nullptr;          // of exactly the layers of a pass, each in one sequence only
   // A shared prefix: the first `shared` tokens are also those of sequence `prefix` of the same batch, an earlier one
   // with the same adapter and step, and their activations are computed there, once. That sequence may share its own
   // first tokens with another. Not together with a cache. A sequence that shares all of its tokens costs no forward
@@ -160,10 +160,10 @@ class Tape {
   int first_layer_ = 0;
 };
 
-// What a backward pass offers for one linear layer: gradients of the loss w.r.t. its outputs, beside its inputs.
-// The layer's weight gradient is Σ_q output_gradients[q]ᵀ inputs[input_row(q)]. With shared prefixes one input serves
-// several gradient rows. v, k and q of a layer have the same inputs, and so have up and gate; they come one after the
-// other.
+// What a backward pass offers for one linear layer: gradients of the loss w.r.t. its outputs, beside its inputs. The
+// weight gradient is Σ_q output_gradients[q]ᵀ inputs[input_row(q)]. With shared prefixes one input serves several
+// gradient rows. In the top layer rows without a gradient may be left out; Q, input_rows and sequence_start then are
+// those of the rows that are there. v, k and q of a layer have the same inputs, and so have up and gate, in this order.
 struct LinearGradient {
   MatrixId id;
   ConstMatrixView inputs;                  // [P, in]
@@ -234,7 +234,7 @@ struct ModelOptions {
 // Methods are const and keep no state; kernels use the one thread pool, so one thread calls them at a time.
 class Model {
  public:
-  // Architectures llama, qwen2 and gemma3. Throws Error{not_found, corrupt, unsupported} naming file and field.
+  // Architectures llama, qwen2, gemma3. Throws Error{not_found, bad_input, io, corrupt, unsupported}: file and field.
   static std::shared_ptr<const Model> open(const std::filesystem::path& gguf, const ModelOptions& options = {});
   ~Model();
 
@@ -248,7 +248,7 @@ class Model {
   std::string hash_weights() const;
   // The read-only memory that holds the weights; writing to it faults.
   std::span<const std::byte> weights() const;
-  // [out, in] of an adapted matrix.
+  // [out, in] of an adapted matrix. Throws Error{bad_input} for a layer that is not there.
   std::pair<size_t, size_t> shape(MatrixId id) const;
 
   // BOS if the file says that texts start with it, then the tokens of `text`.
@@ -277,7 +277,7 @@ class Model {
                             std::span<const Adapter> directions, const TangentPrefix* prefix, TangentPrefix* keep,
                             const CancelToken& cancel = {}) const;
 
-  // Logits [R, V] of rows of the last layer's output [R, D].
+  // Logits [R, V] of rows of the last layer's output [R, D]. Like all below: Error{bad_input} for other shapes.
   Matrix logits(ConstMatrixView hidden) const;
   // Logits [R, tokens] of some tokens only: what the above holds in their columns, at the cost of these columns. Throws
   // Error{bad_input} for a token outside the vocabulary.

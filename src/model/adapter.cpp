@@ -64,6 +64,26 @@ void Adapter::quantize() {
   }
 }
 
+void Model::Impl::check_fits(const Adapter& adapter) const {
+  const auto check = [&](MatrixId id, size_t out, size_t in) {
+    if (id.layer < 0 || id.layer >= architecture.config.layers)
+      throw Error(ErrorCode::bad_input, fmt::format("an addition to {}: the model has {} layers", hone::name(id),
+                                                    architecture.config.layers));
+    const FrozenLinear& layer = linear(id);
+    if (out != layer.out || in != layer.in)
+      throw Error(ErrorCode::bad_input, fmt::format("an addition of [{}, {}] to {}, which is [{}, {}]", out, in,
+                                                    hone::name(id), layer.out, layer.in));
+  };
+  for (const auto& [id, delta] : adapter.dense) check(id, delta.rows(), delta.cols());
+  for (const auto& [id, delta] : adapter.quantized) check(id, delta.out, delta.in);
+  for (const auto& [id, pair] : adapter.low_rank) {
+    check(id, pair.b.rows(), pair.a.cols());
+    if (pair.a.rows() != pair.b.cols())
+      throw Error(ErrorCode::bad_input,
+                  fmt::format("LoRA of {}: A has rank {}, B has {}", hone::name(id), pair.a.rows(), pair.b.cols()));
+  }
+}
+
 void add_adapters(const PackedBatch& batch, MatrixId id, LinearInput& x, MatrixView y) {
   for (const AdapterRun& run : batch.adapters) {
     const MatrixView to = y.row_range(run.first_row, run.rows);

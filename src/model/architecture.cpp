@@ -13,6 +13,21 @@ int positive(const Gguf& file, const std::string& key, int64_t limit) {
   return static_cast<int>(value);
 }
 
+// A file that names no type scales linearly by either factor; a factor of 0 or 1 scales nothing.
+void refuse_rope_scaling(const Gguf& file, const std::string& prefix) {
+  const bool typed = file.has(prefix + "rope.scaling.type");
+  const std::string type = file.string_or(prefix + "rope.scaling.type", "none");
+  if (type != "none")
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{}: '{}rope.scaling.type' is '{}'; hone runs models without rope scaling",
+                            file.path().string(), prefix, type));
+  if (typed) return;
+  for (const char* field : {"rope.scaling.factor", "rope.scale_linear"})
+    if (const double factor = file.real_or(prefix + field, 1); factor != 0 && factor != 1)
+      throw Error(ErrorCode::unsupported, fmt::format("{}: '{}{}' is {}; hone runs models without rope scaling",
+                                                      file.path().string(), prefix, field, factor));
+}
+
 }  // namespace
 
 Architecture read_common(const Gguf& file) {
@@ -46,11 +61,7 @@ Architecture read_common(const Gguf& file) {
     throw Error(ErrorCode::corrupt,
                 fmt::format("{}: '{}attention.layer_norm_rms_epsilon' or '{}rope.freq_base' is out of range",
                             file.path().string(), prefix, prefix));
-  const std::string scaling = file.string_or(prefix + "rope.scaling.type", "none");
-  if (scaling != "none")
-    throw Error(ErrorCode::unsupported,
-                fmt::format("{}: '{}rope.scaling.type' is '{}'; hone runs models without rope scaling",
-                            file.path().string(), prefix, scaling));
+  refuse_rope_scaling(file, prefix);
   return a;
 }
 

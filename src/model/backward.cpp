@@ -1,6 +1,8 @@
 // The backward pass of the layers on a tape. Frozen weights get no gradients; sinks read what they want. Activations
 // are kept once for sequences that share them; their gradients are not shared, so that activations are gathered to one
 // row a gradient row where a gradient is taken through them.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "model/gathered_rows.h"
@@ -46,6 +48,9 @@ void Model::backward(const Tape& tape, Matrix d_hidden, std::span<GradientSink* 
                      Precision products) const {
   const Architecture& a = impl_->architecture;
   const ModelConfig& c = a.config;
+  const int last = tape.first_layer_ + static_cast<int>(tape.layers_.size());
+  if (tape.layers_.empty() || last != c.layers)
+    throw Error(ErrorCode::bad_input, "backward needs a tape that reaches the last layer");
   std::vector<Sequence> whole = tape.sequences_;
   for (Sequence& sequence : whole) sequence.shared = 0;
   GradientRows all{PackedBatch(whole, static_cast<size_t>(c.context)), {}};
@@ -53,9 +58,9 @@ void Model::backward(const Tape& tape, Matrix d_hidden, std::span<GradientSink* 
   const PackedBatch& packed = all.packed;
   const size_t rows = packed.rows(), width = static_cast<size_t>(c.width), head_dim = static_cast<size_t>(c.head_dim);
   const size_t q_width = static_cast<size_t>(c.heads) * head_dim, kv_width = static_cast<size_t>(c.kv_heads) * head_dim;
-  const int last = tape.first_layer_ + static_cast<int>(tape.layers_.size());
-  if (d_hidden.rows() != rows || d_hidden.cols() != width || last != c.layers)
-    throw Error(ErrorCode::bad_input, "backward needs a tape that reaches the last layer and a gradient of its shape");
+  if (d_hidden.rows() != rows || d_hidden.cols() != width)
+    throw Error(ErrorCode::bad_input, fmt::format("a gradient of [{}, {}] does not fit a tape of {} rows of {} values",
+                                                  d_hidden.rows(), d_hidden.cols(), rows, width));
   const BatchRotation rotation(a, *impl_->weights, packed);
   Matrix normed = Matrix::uninitialized(tape.rows_.start.back(), width);
 

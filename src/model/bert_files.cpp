@@ -140,7 +140,7 @@ Pooling read_pooling(const fs::path& file) {
 // The modules after the transformer: which folder holds the pooling, and whether vectors are brought to length 1.
 void read_modules(const fs::path& folder, std::vector<fs::path>& files, BertConfig& config) {
   fs::path pooling = "1_Pooling";
-  if (const fs::path list = folder / "modules.json"; fs::exists(list)) {
+  if (const fs::path list = folder / "modules.json"; is_there(list)) {
     files.push_back(list);
     const auto modules = nlohmann::json::parse(read_file(list), nullptr, false);
     if (!modules.is_array())
@@ -162,7 +162,7 @@ void read_modules(const fs::path& folder, std::vector<fs::path>& files, BertConf
             fmt::format("'{}': module '{}'; hone knows Transformer, Pooling and Normalize", list.string(), type));
     }
   }
-  if (const fs::path file = folder / pooling / "config.json"; fs::exists(file)) {
+  if (const fs::path file = folder / pooling / "config.json"; is_there(file)) {
     files.push_back(file);
     config.pooling = read_pooling(file);
   }
@@ -177,7 +177,8 @@ Bert Bert::open_folder(const fs::path& folder, Precision precision) {
   require(json, "/position_embedding_type", "absolute", "absolute");
   Bert bert;
   BertConfig& config = bert.config;
-  config.name = fs::canonical(folder).filename().string();
+  std::error_code unnamed;
+  config.name = fs::canonical(folder, unnamed).filename().string();
   config.layers = json.positive("/num_hidden_layers", most_layers);
   config.width = json.positive("/hidden_size", most_width);
   config.heads = json.positive("/num_attention_heads", most_width);
@@ -199,7 +200,7 @@ Bert Bert::open_folder(const fs::path& folder, Precision precision) {
   read_weights(tensors_of(tensors, weights.string()), vocabulary, segments, precision, bert);
 
   for (const char* name : {"vocab.txt", "tokenizer_config.json", "tokenizer.json", "model.safetensors"})
-    if (fs::exists(folder / name)) files.push_back(folder / name);
+    if (is_there(folder / name)) files.push_back(folder / name);
   std::string hashes;
   for (const fs::path& file : files) hashes += content_hash(MappedFile(file).bytes());
   bert.hash = content_hash(hashes);

@@ -53,11 +53,13 @@ std::string gemma(std::span<const ChatMessage> messages, std::string_view system
   if (messages.empty() || messages.front().role != "user")
     throw Error(ErrorCode::bad_input, "a Gemma chat starts with a user message (after at most one system message)");
   std::string text;
-  for (const ChatMessage& message : messages) {
-    if (message.role == "system")
-      throw Error(ErrorCode::bad_input, "a Gemma chat has its system message first; move it there");
-    text += fmt::format("<start_of_turn>{}\n{}{}<end_of_turn>\n", message.role == "assistant" ? "model" : "user",
-                        std::exchange(opening, ""), trimmed(message.content));
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const auto& [role, content] = messages[i];
+    if (role == "system") throw Error(ErrorCode::bad_input, "a Gemma chat has its system message first; move it there");
+    if (role != (i % 2 == 0 ? "user" : "assistant"))
+      throw Error(ErrorCode::bad_input, "messages of a Gemma chat alternate between user and assistant");
+    text += fmt::format("<start_of_turn>{}\n{}{}<end_of_turn>\n", role == "assistant" ? "model" : "user",
+                        std::exchange(opening, ""), trimmed(content));
   }
   return text + "<start_of_turn>model\n";
 }

@@ -136,7 +136,10 @@ std::string TextEncoder::identity() const {
 
 Matrix TextEncoder::embed(std::span<const std::string> texts, const EmbedOptions& options, const Watch& watch) const {
   std::vector<std::vector<Token>> tokens(texts.size());
-  parallel_for(texts.size(), [&](size_t i) { tokens[i] = encode(texts[i]); });
+  parallel_for(texts.size(), [&](size_t i) {
+    watch.cancel.check();
+    tokens[i] = encode(texts[i]);
+  });
   return embed(tokens, options, watch);
 }
 

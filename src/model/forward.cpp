@@ -1,6 +1,8 @@
 // The forward pass of the layers.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "model/gathered_rows.h"
 #include "model/model_impl.h"
 
@@ -15,6 +17,34 @@ void append(std::vector<float>& cached, const float* values, size_t count) {
   if (count >= large) cached.reserve(cached.size() + count);
   cached.insert(cached.end(), values, values + count);
 }
+
+// The caches that a batch adds to, each at most once and in all of its layers. What a pass that fails has added is
+// taken back, so that a cache's layers are always equally long.
+class CacheWrites {
+ public:
+  explicit CacheWrites(std::span<const Sequence> batch) {
+    for (const Sequence& sequence : batch)
+      if (KvCache* cache = sequence.cache) {
+        if (std::ranges::find(caches_, cache) != caches_.end())
+          throw Error(ErrorCode::bad_input, "two sequences of a batch have the same cache; give each a copy()");
+        caches_.push_back(cache);
+        lengths_.push_back(cache->length());
+      }
+  }
+  ~CacheWrites() {
+    if (!kept_)
+      for (size_t i = 0; i < caches_.size(); ++i) caches_[i]->truncate(lengths_[i]);
+  }
+  CacheWrites(const CacheWrites&) = delete;
+  CacheWrites& operator=(const CacheWrites&) = delete;
+
+  void keep() { kept_ = true; }
+
+ private:
+  std::vector<KvCache*> caches_;
+  std::vector<size_t> lengths_;
+  bool kept_ = false;
+};
 
 // Where each sequence of a layer finds all of its keys and values.
 struct AttentionInputs {
@@ -68,9 +98,11 @@ Matrix Model::forward(std::span<const Sequence> batch, int first, int last, Matr
                             "{} rows or the model",
                             x.rows(), x.cols(), first, last, rows));
   for (const Sequence& s : batch)
-    if (s.cache && (tape || first < s.cache->first_layer_ ||
-                    last > s.cache->first_layer_ + static_cast<int>(s.cache->layers_.size())))
-      throw Error(ErrorCode::bad_input, "a cache does not hold these layers, or is used together with a tape");
+    if (s.cache && (tape || first != s.cache->first_layer_ ||
+                    last != s.cache->first_layer_ + static_cast<int>(s.cache->layers_.size())))
+      throw Error(ErrorCode::bad_input, "a cache holds other layers than these, or is used together with a tape");
+  for (const AdapterRun& run : packed.adapters) impl_->check_fits(*run.adapter);
+  CacheWrites writes(batch);
   if (tape) {
     tape->first_layer_ = first;
     tape->sequences_.assign(batch.begin(), batch.end());
@@ -157,6 +189,7 @@ Matrix Model::forward(std::span<const Sequence> batch, int first, int last, Matr
       kept->up = std::move(ups);
     }
   }
+  writes.keep();
   return x;
 }
 

@@ -215,6 +215,19 @@ const T& typed(const Gguf& file, std::string_view key) {
   fail_type<T>(file, key);
 }
 
+// Many names for the same bytes would ask for memory that the file's size does not bound.
+void refuse_overlaps(Reader& reader, std::span<const GgufTensor> tensors) {
+  std::vector<const GgufTensor*> order;
+  for (const GgufTensor& tensor : tensors) order.push_back(&tensor);
+  std::ranges::sort(order, {}, [](const GgufTensor* tensor) { return tensor->bytes.data(); });
+  for (size_t i = 1; i < order.size(); ++i) {
+    const GgufTensor &before = *order[i - 1], &tensor = *order[i];
+    if (tensor.bytes.data() >= before.bytes.data() + before.bytes.size()) continue;
+    reader.field = fmt::format("tensor {}", shown(tensor.name));
+    reader.fail(fmt::format("its bytes are also those of tensor {}", shown(before.name)));
+  }
+}
+
 }  // namespace
 
 size_t GgufTensor::rows() const {
@@ -276,6 +289,7 @@ Gguf Gguf::open(const std::filesystem::path& path) {
     entry.tensor.bytes = data.subspan(entry.offset, entry.size);
     file.tensors_.push_back(std::move(entry.tensor));
   }
+  refuse_overlaps(reader, file.tensors_);
   return file;
 }
 

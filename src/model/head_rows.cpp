@@ -53,6 +53,7 @@ void check_tokens(std::span<const Token> tokens, int vocabulary) {
 }  // namespace
 
 Matrix Model::logits(ConstMatrixView hidden, std::span<const Token> tokens) const {
+  impl_->check_hidden(hidden);
   check_tokens(tokens, config().vocabulary);
   const LayerRows rows(impl_->weights->head, tokens);
   Matrix normed = Matrix::uninitialized(hidden.rows, hidden.cols);
@@ -63,6 +64,7 @@ Matrix Model::logits(ConstMatrixView hidden, std::span<const Token> tokens) cons
 }
 
 Matrix Model::head_backward(ConstMatrixView hidden, ConstMatrixView d_logits, std::span<const Token> tokens) const {
+  impl_->check_hidden(hidden);
   check_tokens(tokens, config().vocabulary);
   if (d_logits.rows != hidden.rows || d_logits.cols != tokens.size())
     throw Error(ErrorCode::bad_input, fmt::format("a gradient of [{}, {}] does not fit {} rows and {} tokens",

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "hone/model.h"
@@ -5,9 +7,13 @@
 namespace hone {
 
 KvCache::KvCache(const Model& model, int first_layer, int last_layer)
-    : layers_(static_cast<size_t>(last_layer - first_layer)),
-      first_layer_(first_layer),
-      width_(static_cast<size_t>(model.config().kv_heads) * static_cast<size_t>(model.config().head_dim)) {}
+    : first_layer_(first_layer),
+      width_(static_cast<size_t>(model.config().kv_heads) * static_cast<size_t>(model.config().head_dim)) {
+  if (first_layer < 0 || last_layer > model.config().layers || first_layer > last_layer)
+    throw Error(ErrorCode::bad_input, fmt::format("a cache of layers [{}, {}) does not fit a model of {} layers",
+                                                  first_layer, last_layer, model.config().layers));
+  layers_.resize(static_cast<size_t>(last_layer - first_layer));
+}
 
 KvCache KvCache::copy() const {
   KvCache other;

@@ -59,6 +59,8 @@ std::string Model::hash_weights() const { return content_hash(impl_->weights->by
 std::span<const std::byte> Model::weights() const { return impl_->weights->bytes(); }
 
 std::pair<size_t, size_t> Model::shape(MatrixId id) const {
+  if (id.layer < 0 || id.layer >= config().layers)
+    throw Error(ErrorCode::bad_input, fmt::format("{}: the model has {} layers", hone::name(id), config().layers));
   const FrozenLinear& linear = impl_->linear(id);
   return {linear.out, linear.in};
 }
@@ -85,7 +87,14 @@ Matrix Model::embed(std::span<const Sequence> batch) const {
   return x;
 }
 
+void Model::Impl::check_hidden(ConstMatrixView hidden) const {
+  if (hidden.cols != static_cast<size_t>(architecture.config.width))
+    throw Error(ErrorCode::bad_input, fmt::format("rows of {} values; the model's last layer has {}", hidden.cols,
+                                                  architecture.config.width));
+}
+
 Matrix Model::logits(ConstMatrixView hidden) const {
+  impl_->check_hidden(hidden);
   Matrix normed = Matrix::uninitialized(hidden.rows, hidden.cols);
   rms_norm(hidden, impl_->weights->output_norm, impl_->architecture.norm_eps, normed);
   Matrix out = Matrix::uninitialized(hidden.rows, impl_->weights->head.out);
@@ -146,6 +155,10 @@ std::vector<float> Model::losses_with_gradient(ConstMatrixView hidden, std::span
 }
 
 Matrix Model::head_backward(ConstMatrixView hidden, ConstMatrixView d_logits, Precision products) const {
+  impl_->check_hidden(hidden);
+  if (d_logits.rows != hidden.rows || d_logits.cols != impl_->weights->head.out)
+    throw Error(ErrorCode::bad_input, fmt::format("a gradient of [{}, {}] does not fit {} rows of {} logits",
+                                                  d_logits.rows, d_logits.cols, hidden.rows, impl_->weights->head.out));
   Matrix d_normed = Matrix::uninitialized(hidden.rows, hidden.cols);
   backward_input(impl_->weights->head, d_logits, d_normed, products);
   rms_norm_backward(hidden, impl_->weights->output_norm, impl_->architecture.norm_eps, d_normed, d_normed, false);

@@ -60,6 +60,11 @@ HubModel minilm() {
   return model;
 }
 
+bool is_file(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored);
+}
+
 [[noreturn]] void fail_write(const fs::path& path, int reason) {
   throw Error(ErrorCode::io, fmt::format("cannot write '{}': {}", path.string(), std::strerror(reason)));
 }
@@ -68,9 +73,7 @@ HubModel minilm() {
 class TemporaryFolder {
  public:
   explicit TemporaryFolder(const fs::path& parent) {
-    std::error_code failed;
-    fs::create_directories(parent, failed);
-    if (failed) fail_write(parent, failed.value());
+    make_folder(parent);
     std::string name = (parent / "download-XXXXXX").string();
     if (!::mkdtemp(name.data())) fail_write(name, errno);
     path_ = name;
@@ -155,8 +158,7 @@ class Packages {
       requirement_ = requirement;
     }
     fs::path path = unpacked_ / part.entry;
-    if (!fs::is_regular_file(path))
-      throw Error(ErrorCode::corrupt, fmt::format("{} does not hold {}", requirement_, part.entry));
+    if (!is_file(path)) throw Error(ErrorCode::corrupt, fmt::format("{} does not hold {}", requirement_, part.entry));
     return path;
   }
 
@@ -192,11 +194,11 @@ void flush_to_disk(const fs::path& path) {
 void replace(const fs::path& fresh, const fs::path& target, const fs::path& folder) {
   const fs::path old = folder / "old";
   std::error_code failed;
-  if (fs::is_directory(target)) fs::rename(target, old, failed);
+  if (is_there(target)) fs::rename(target, old, failed);
   if (!failed) fs::rename(fresh, target, failed);
   if (!failed) return;
   std::error_code ignored;
-  if (fs::exists(old)) fs::rename(old, target, ignored);
+  if (is_there(old)) fs::rename(old, target, ignored);
   fail_write(target, failed.value());
 }
 
@@ -220,10 +222,10 @@ fs::path hub_path(const HubModel& model) { return cache_directory() / model.plac
 
 HubState hub_state(const HubModel& model) {
   const fs::path place = hub_path(model);
-  if (!fs::exists(place)) return HubState::absent;
+  if (!is_there(place)) return HubState::absent;
   for (const HubModel::File& file : model.files) {
     const fs::path path = file.path.empty() ? place : place / file.path;
-    if (!fs::is_regular_file(path) || sha256(path) != file.sha256) return HubState::damaged;
+    if (!is_file(path) || sha256(path) != file.sha256) return HubState::damaged;
   }
   return HubState::ready;
 }
@@ -237,7 +239,7 @@ void hub_download(const HubModel& model, const Watch& watch) {
   for (size_t i = 0; i < model.files.size(); ++i) {
     const HubModel::File& file = model.files[i];
     const fs::path whole = file.path.empty() ? fresh : fresh / file.path;
-    fs::create_directories(whole.parent_path());
+    make_folder(whole.parent_path());
     for (const HubModel::Part& part : file.parts) {
       watch.report("download", i, model.files.size());
       append(packages.entry(part, watch), whole);

@@ -26,6 +26,10 @@ struct Model::Impl {
   const LayerWeights& layer(int l) const { return weights->layers[static_cast<size_t>(l)]; }
   const FrozenLinear& linear(MatrixId id) const { return layer(id.layer).linear[static_cast<size_t>(id.kind)]; }
   AttentionShape attention_shape(int layer) const;
+  // Throws Error{bad_input} naming the first matrix that the model does not have in this shape.
+  void check_fits(const Adapter& adapter) const;
+  // Throws Error{bad_input} unless these can be rows of the last layer's output.
+  void check_hidden(ConstMatrixView hidden) const;
 };
 
 // Neighbouring rows that share one adapter.

@@ -62,6 +62,7 @@ Tangents Model::forward_tangents(std::span<const Sequence> batch, int first, int
   const ModelConfig& c = a.config;
   const size_t before = prefix ? prefix->length() : 0, count = directions.size();
   check(batch, directions, before, static_cast<size_t>(c.context), keep != nullptr);
+  for (const Adapter& direction : directions) impl_->check_fits(direction);
   const BatchRows batch_rows(batch);
   PackedBatch packed(batch, static_cast<size_t>(c.context));
   for (size_t& position : packed.positions) position += before;

@@ -124,16 +124,19 @@ void fill(Filler& filler, const Gguf& file, const Architecture& a, Weights& weig
 Weights::Weights(const Gguf& file, const Architecture& architecture, Precision precision) {
   Filler measure(file, precision, nullptr);
   fill(measure, file, architecture, *this);
-  size_ = measure.size();
-  void* address = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const size_t size = measure.size();
+  void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (address == MAP_FAILED) throw std::bad_alloc();
-  memory_ = static_cast<std::byte*>(address);
-  Filler filler(file, precision, memory_);
+  memory_.data = static_cast<std::byte*>(address);
+  memory_.size = size;
+  Filler filler(file, precision, memory_.data);
   fill(filler, file, architecture, *this);
-  if (::mprotect(memory_, size_, PROT_READ) != 0)
+  if (::mprotect(memory_.data, memory_.size, PROT_READ) != 0)
     throw Error(ErrorCode::io, "cannot make the weights read-only (mprotect failed)");
 }
 
-Weights::~Weights() { ::munmap(memory_, size_); }
+Weights::Memory::~Memory() {
+  if (data) ::munmap(data, size);
+}
 
 }  // namespace hone

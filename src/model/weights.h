@@ -21,11 +21,10 @@ class Weights {
  public:
   // Throws Error{corrupt} naming file and tensor.
   Weights(const Gguf& file, const Architecture& architecture, Precision precision);
-  ~Weights();
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
 
-  std::span<const std::byte> bytes() const { return {memory_, size_}; }
+  std::span<const std::byte> bytes() const { return {memory_.data, memory_.size}; }
 
   std::vector<LayerWeights> layers;
   FrozenLinear head;
@@ -33,8 +32,13 @@ class Weights {
   std::span<const float> rope_factors;  // empty, or [head_dim / 2]
 
  private:
-  std::byte* memory_ = nullptr;
-  size_t size_ = 0;
+  // Gives the memory back, also where the constructor throws.
+  struct Memory {
+    std::byte* data = nullptr;
+    size_t size = 0;
+    ~Memory();
+  };
+  Memory memory_;
 };
 
 }  // namespace hone

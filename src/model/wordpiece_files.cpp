@@ -46,9 +46,9 @@ bool is_special(std::string_view text) { return std::ranges::find(special_texts,
 WordPieceTokenizer::WordPieceTokenizer(const Gguf& file) : WordPieceTokenizer(read(file)) {}
 
 std::unique_ptr<const WordPieceTokenizer> WordPieceTokenizer::open_folder(const fs::path& folder) {
-  if (fs::exists(folder / "vocab.txt"))
+  if (is_there(folder / "vocab.txt"))
     return std::unique_ptr<const WordPieceTokenizer>(new WordPieceTokenizer(read_vocabulary_text(folder)));
-  if (fs::exists(folder / "tokenizer.json"))
+  if (is_there(folder / "tokenizer.json"))
     return std::unique_ptr<const WordPieceTokenizer>(
         new WordPieceTokenizer(read_tokenizer_json(folder / "tokenizer.json")));
   throw Error(ErrorCode::not_found,
@@ -91,7 +91,7 @@ WordPieceTokenizer::Definition WordPieceTokenizer::read_vocabulary_text(const fs
     if (line.ends_with('\r')) line.pop_back();
     add_token(line, is_special(line), vocabulary);
   }
-  if (fs::exists(folder / "tokenizer_config.json")) {
+  if (is_there(folder / "tokenizer_config.json")) {
     const JsonFile config(folder / "tokenizer_config.json");
     definition.words.lower_case = config.boolean_or("/do_lower_case", true);
     definition.words.split_ideographs = config.boolean_or("/tokenize_chinese_chars", true);
