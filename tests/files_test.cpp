@@ -1,5 +1,6 @@
 // Folders: what is there, what is made, and what the system refuses.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "base/files.h"
 #include "lab/text_corpora.h"
@@ -22,6 +23,23 @@ TEST(Folders, EntriesByName) {
   EXPECT_EQ(lab::files_below(folder.path(), ends), std::vector<fs::path>{folder.path() / "a" / "inner"});
   EXPECT_TRUE(lab::files_below(folder.path() / "absent", ends).empty());
   HONE_EXPECT_ERROR(lab::files_below(folder.path() / "b", ends), ErrorCode::io, "below");
+}
+
+fs::perms permissions_of(const fs::path& path) { return fs::status(path).permissions(); }
+
+TEST(Files, ANewFileHasTheUsualPermissionsAndAnOldOneKeepsIts) {
+  const TemporaryFolder folder;
+  const fs::path fresh = folder.path() / "fresh", kept = folder.write("kept", "before");
+  fs::permissions(kept, fs::perms::owner_read | fs::perms::owner_write | fs::perms::group_read);
+  const mode_t before = ::umask(0077);
+  write_file_atomically(fresh, "mine");
+  ::umask(0022);
+  write_file_atomically(kept, "after");
+  ::umask(before);
+  EXPECT_EQ(permissions_of(fresh), fs::perms::owner_read | fs::perms::owner_write);
+  EXPECT_EQ(permissions_of(kept), fs::perms::owner_read | fs::perms::owner_write | fs::perms::group_read);
+  EXPECT_EQ(read_file(kept), "after");
+  EXPECT_EQ(folder_entries(folder.path()).size(), 2U);
 }
 
 TEST(Folders, AreMadeOnce) {

@@ -268,6 +268,18 @@ TEST_F(StoreTest, NamesThatNeedCare) {
   EXPECT_TRUE(fs::exists(odd / "store.sqlite"));
 }
 
+TEST_F(StoreTest, TwoSlashesAtTheStartOfAPath) {
+  const fs::path place = "/" + scratch.path().string() + "/twice";
+  { const Store store = Store::create(place, fake_identity); }
+  EXPECT_EQ(Store::open(place, fake_identity).chunk_count(), 0U);
+}
+
+TEST_F(StoreTest, PlacesThatTheSystemRefuses) {
+  const fs::path long_name = scratch.path() / std::string(300, 'x');
+  HONE_EXPECT_ERROR(Store::create(long_name, fake_identity), ErrorCode::io, "choose another place");
+  HONE_EXPECT_ERROR(Store::open(long_name, fake_identity), ErrorCode::io, "check the path");
+}
+
 TEST_F(StoreTest, Values) {
   const std::vector<std::byte> bytes = {std::byte{0}, std::byte{255}, std::byte{7}};
   {

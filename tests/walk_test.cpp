@@ -152,6 +152,16 @@ TEST(Walk, LinksCannotHangIt) {
   EXPECT_NE(found.skipped[1].reason.find("nowhere"), std::string::npos);
 }
 
+TEST(Walk, IgnoreFilesThatCannotBeReadAreReported) {
+  const TemporaryFolder scratch;
+  scratch.write("x.txt", "x");
+  fs::create_symlink(".gitignore", scratch.path() / ".gitignore");
+  const Walk found = walk({scratch.path()}, {});
+  EXPECT_EQ(names(found, scratch.path()), Names{"x.txt"});
+  ASSERT_EQ(found.skipped.size(), 1u);
+  EXPECT_NE(found.skipped[0].path.find(".gitignore"), std::string::npos);
+}
+
 TEST(Walk, PassesOverPipes) {
   const TemporaryFolder scratch;
   scratch.write("a", "x");
@@ -162,10 +172,13 @@ TEST(Walk, PassesOverPipes) {
   EXPECT_EQ(found.skipped[0].reason, "not a regular file");
 }
 
+// A folder that may be listed but not entered hides what its files are.
 TEST(Walk, ReportsFoldersItMayNotRead) {
   const TemporaryFolder scratch;
+  scratch.write("listed/c", "x");
   scratch.write("open/a", "x");
   scratch.write("shut/b", "x");
+  fs::permissions(scratch.path() / "listed", fs::perms::others_read | fs::perms::group_read | fs::perms::owner_read);
   fs::permissions(scratch.path() / "shut", fs::perms::none);
   if (::geteuid() == 0) {
     ASSERT_EQ(::chown(scratch.path().c_str(), 65534, 65534), 0);
@@ -175,10 +188,10 @@ TEST(Walk, ReportsFoldersItMayNotRead) {
   if (::getuid() == 0) {
     ASSERT_EQ(::seteuid(0), 0);
   }
-  fs::permissions(scratch.path() / "shut", fs::perms::owner_all);
+  for (const char* folder : {"listed", "shut"}) fs::permissions(scratch.path() / folder, fs::perms::owner_all);
   EXPECT_EQ(names(found, scratch.path()), (Names{"open/a"}));
-  ASSERT_EQ(found.unreadable.size(), 1u);
-  EXPECT_TRUE(is_below(found.unreadable[0] + "/b", found.unreadable[0]));
+  const std::string root = fs::canonical(scratch.path()).string();
+  EXPECT_EQ(found.unreadable, (std::vector{root + "/listed/c", root + "/shut"}));
 }
 
 TEST(Walk, MissingPathIsNamed) {

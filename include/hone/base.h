@@ -123,7 +123,8 @@ struct Watch {
   void report(std::string_view stage, size_t done, size_t total) const;
 };
 
-// Number of threads that kernels use (default: the machine's cores). One thread calls kernels at a time.
+// Threads of the kernels that the calling thread calls (default: the machine's cores). One thread calls kernels at a
+// time.
 void set_threads(int count);
 int threads();
 

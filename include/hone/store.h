@@ -106,7 +106,7 @@ class Store {
   // Error{unsupported} if a newer hone made it, Error{corrupt, io}.
   static Store create(const std::filesystem::path& directory, const StoreIdentity& identity);
   // Opens for reading. Throws Error{not_found} that says to run `hone index`, Error{bad_input} for another model.
-  // An empty identity is not checked.
+  // An empty identity is not checked. Who may not write into the folder must not read it while it is being indexed.
   static Store open(const std::filesystem::path& directory, const StoreIdentity& identity = {});
   Store(Store&&) noexcept;
   Store& operator=(Store&&) noexcept;

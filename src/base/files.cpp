@@ -61,6 +61,17 @@ bool write_all(int fd, std::string_view bytes) {
   return true;
 }
 
+// A new file beside `path`, with the permissions that a new file has here; -1 with errno where the system refuses.
+int open_beside(const std::filesystem::path& path, std::string& temporary) {
+  constexpr int most = 1000;
+  for (int attempt = 0; attempt < most; ++attempt) {
+    temporary = fmt::format("{}.{}-{}", path.string(), ::getpid(), attempt);
+    const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd >= 0 || errno != EEXIST) return fd;
+  }
+  return -1;
+}
+
 template <class Digest>
 std::string hex(const Digest& digest) {
   std::string text;
@@ -131,12 +142,14 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::string_view> parts) {
-  std::string temporary = path.string() + ".XXXXXX";
-  const Descriptor fd(::mkostemp(temporary.data(), O_CLOEXEC));
+  std::string temporary;
+  const Descriptor fd(open_beside(path, temporary));
   if (fd < 0) fail(path, "write beside");
+  struct stat before {};
+  const bool replaces = ::stat(path.c_str(), &before) == 0;
   const auto write = [&](std::string_view part) { return write_all(fd, part); };
-  if (!std::ranges::all_of(parts, write) || ::fchmod(fd, 0644) != 0 || ::fsync(fd) != 0 ||
-      ::rename(temporary.c_str(), path.c_str()) != 0) {
+  if (!std::ranges::all_of(parts, write) || (replaces && ::fchmod(fd, before.st_mode & 07777) != 0) ||
+      ::fsync(fd) != 0 || ::rename(temporary.c_str(), path.c_str()) != 0) {
     const int reason = errno;
     ::unlink(temporary.c_str());
     errno = reason;

@@ -7,7 +7,6 @@
 #include <exception>
 #include <functional>
 #include <mutex>
-#include <vector>
 
 #include "hone/base.h"
 
@@ -25,7 +24,8 @@ void run_on_threads(const Loop& loop, size_t count) {
 #endif
 
 // Calls body(i) for every i in [0, count), each once, on up to threads() threads; items are handed out as threads
-// become free. The first exception is rethrown here after all workers stopped. A nested call runs serially.
+// become free. After an exception no further item begins; the first is rethrown here once all workers have stopped. A
+// nested call runs serially.
 template <class Body>
 void parallel_for(size_t count, const Body& body) {
   std::atomic<size_t> next = 0;
@@ -39,6 +39,7 @@ void parallel_for(size_t count, const Body& body) {
           } catch (...) {
             const std::lock_guard lock(failure_lock);
             if (!failure) failure = std::current_exception();
+            next = count;
           }
         }
       },

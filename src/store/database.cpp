@@ -115,7 +115,10 @@ std::span<const std::byte> Statement::bytes(int column) const {
 }
 
 Database::Database(const std::filesystem::path& file, Access access, std::string name) : name_(std::move(name)) {
-  const std::string uri = "file:" + percent_encoded(std::filesystem::absolute(file).string());
+  std::error_code error;
+  const std::string absolute = std::filesystem::absolute(file, error).string();
+  if (error) throw Error(ErrorCode::io, fmt::format("cannot open the store '{}': {}", name_, error.message()));
+  const std::string uri = "file://" + percent_encoded(absolute);  // the authority is empty, also for //folder
   if (access == Access::write) {
     connect(uri, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
     use_write_ahead_log();

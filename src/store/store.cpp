@@ -49,8 +49,9 @@ void require_store_or_empty(const fs::path& directory) {
 void make_directory(const fs::path& directory) {
   std::error_code error;
   fs::create_directories(directory, error);
-  if (!fs::is_directory(directory))
-    throw Error(fs::exists(directory) ? ErrorCode::bad_input : ErrorCode::io,
+  std::error_code unknown;
+  if (!fs::is_directory(directory, unknown))
+    throw Error(is_there(directory) ? ErrorCode::bad_input : ErrorCode::io,
                 fmt::format("cannot make the store '{}': {}; choose another place", directory.string(),
                             error ? error.message() : "it is a file"));
   require_store_or_empty(directory);
@@ -110,7 +111,7 @@ Store::~Store() = default;
 Store Store::create(const fs::path& directory, const StoreIdentity& identity) {
   make_directory(directory);
   auto impl = std::make_unique<Impl>(directory, Database::Access::write);
-  if (!fs::exists(directory / ignore_file)) write_file_atomically(directory / ignore_file, "*\n");
+  if (!is_there(directory / ignore_file)) write_file_atomically(directory / ignore_file, "*\n");
   if (!store::has_schema(impl->database)) store::create_schema(impl->database, identity);
   impl->identity = store::read_identity(impl->database, directory.string());
   require_same_model(directory, impl->identity, identity);
@@ -123,7 +124,11 @@ Store Store::open(const fs::path& directory, const StoreIdentity& identity) {
     return Error(ErrorCode::not_found, fmt::format("no store at '{}'; make one with `hone index MODEL PATH... -o {}`",
                                                    directory.string(), directory.string()));
   };
-  if (!fs::exists(directory / database_file, error)) throw missing();
+  if (!fs::exists(directory / database_file, error)) {
+    if (!error) throw missing();
+    throw Error(ErrorCode::io, fmt::format("cannot open the store '{}': {}; {}", directory.string(), error.message(),
+                                           advice_for(error.value())));
+  }
   auto impl = std::make_unique<Impl>(directory, Database::Access::read);
   if (!store::has_schema(impl->database)) throw missing();
   impl->identity = store::read_identity(impl->database, directory.string());

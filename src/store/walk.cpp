@@ -28,7 +28,9 @@ class Walker {
                   fmt::format("cannot index '{}': {}; check the path and its permissions", path.string(),
                               std::strerror(errno)));
     }
-    const std::string location = fs::canonical(path).string();
+    std::error_code error;
+    const std::string location = fs::canonical(path, error).string();
+    if (error) throw Error(ErrorCode::io, fmt::format("cannot index '{}': {}", path.string(), error.message()));
     result_.roots.push_back(location);
     if (S_ISDIR(info.st_mode))
       folder(path, location, "");
@@ -65,13 +67,18 @@ class Walker {
 
   void entry(const fs::path& path, const std::string& location, const std::string& relative) {
     struct stat link {};
-    if (::lstat(path.c_str(), &link) != 0) return skip(path, std::strerror(errno));
+    if (::lstat(path.c_str(), &link) != 0) {
+      if (errno != ENOENT) result_.unreadable.push_back(location);
+      return skip(path, std::strerror(errno));
+    }
     const bool is_folder = S_ISDIR(link.st_mode);
     if (ignored(relative, is_folder)) return;
     if (is_folder) return folder(path, location, relative + "/");
     struct stat target = link;
-    if (S_ISLNK(link.st_mode) && ::stat(path.c_str(), &target) != 0)
+    if (S_ISLNK(link.st_mode) && ::stat(path.c_str(), &target) != 0) {
+      if (errno != ENOENT && errno != ELOOP) result_.unreadable.push_back(location);
       return skip(path, fmt::format("a link that leads nowhere: {}", std::strerror(errno)));
+    }
     if (S_ISDIR(target.st_mode)) return skip(path, "a link to a folder is not followed; name the folder itself");
     file(path, location, target);
   }
@@ -86,7 +93,12 @@ class Walker {
   IgnoreRules rules_of(const fs::path& folder, const std::vector<std::string>& names) {
     IgnoreRules rules;
     for (const char* name : {".gitignore", ".ignore"}) {
-      if (!std::binary_search(names.begin(), names.end(), name) || !fs::is_regular_file(folder / name)) continue;
+      if (!std::binary_search(names.begin(), names.end(), name)) continue;
+      std::error_code unknown;
+      if (!fs::is_regular_file(folder / name, unknown)) {
+        if (unknown) skip(folder / name, unknown.message());
+        continue;
+      }
       try {
         rules.add(read_file(folder / name));
       } catch (const Error& error) {
