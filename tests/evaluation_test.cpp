@@ -198,6 +198,11 @@ TEST_F(Evaluate, WhatCannotBeEvaluated) {
   no_windows.windows = 0;
   for (const EvaluationOptions& wrong : {no_prefix, no_continuation, no_windows})
     HONE_EXPECT_ERROR(run(wrong, {held("out.txt")}), ErrorCode::bad_input, "at least");
+  for (const auto member : {&EvaluationOptions::offset, &EvaluationOptions::prefix, &EvaluationOptions::continuation}) {
+    EvaluationOptions huge = options;
+    huge.*member = std::numeric_limits<size_t>::max();
+    HONE_EXPECT_ERROR(run(huge, {held("out.txt")}), ErrorCode::bad_input, "2^32");
+  }
   const Watch watch;
   watch.cancel.cancel();
   HONE_EXPECT_ERROR(run(options, {held("out.txt")}, watch), ErrorCode::cancelled, "");

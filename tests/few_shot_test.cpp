@@ -337,6 +337,15 @@ TEST_P(FewShots, NumbersThatAreNotFiniteAreAnError) {
 }
 
 // The same limit cases where queries are read by tangents: no residual, one example, one direction, no query text.
+TEST_P(FewShots, APromptWithoutAnyToken) {
+  const std::vector<LabelledText> one = {{"", "a"}};
+  FewShotOptions options;
+  options.prompt_template = "{input}{label}\n";
+  options.labels = {"a", "b"};
+  if (!model->encode("").empty()) GTEST_SKIP() << "this model begins with BOS";
+  HONE_EXPECT_ERROR(FewShot(model, one, options), ErrorCode::bad_input, "has no tokens");
+}
+
 TEST_P(FewShots, TangentsInLimitCases) {
   const FewShotOptions options{.labels = {"the", "and"}, .layers = 1, .query_pass = FewShotOptions::QueryPass::tangent};
   const std::vector<LabelledText> one = {{"red door", "the"}}, equal(4, {"red door", "the"}), empty(2, {"", "and"});

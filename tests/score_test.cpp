@@ -97,6 +97,15 @@ TEST_P(Score, ShortTextsAndMisfits) {
   EXPECT_EQ(score(*model, text, {.window = 30, .stride = 15, .max_windows = 2}).tokens, bos ? 45U : 44U);
 }
 
+TEST_P(Score, AWindowAsLongAsTheContextHasRoomForBos) {
+  std::string longer;
+  while (model->tokenizer().encode(longer).size() < 600) longer += text;
+  const size_t count = model->tokenizer().encode(longer).size(), context = static_cast<size_t>(model->config().context);
+  EXPECT_EQ(score(*model, longer, {.window = context}).tokens, bos ? count : count - 1);
+  if (bos)
+    HONE_EXPECT_ERROR(score(*model, longer, {.window = context, .stride = context}), ErrorCode::bad_input, "stride");
+}
+
 TEST_P(Score, CanBeCancelled) {
   const Watch watch{.progress = {}, .cancel = {}};
   watch.cancel.cancel();

@@ -286,6 +286,16 @@ TEST_F(SessionTest, RetrievedTextGivesWayToALongContinuation) {
   for (const Report::Source& source : scored.report.neighbours) EXPECT_FALSE(source.in_context);
 }
 
+TEST_F(SessionTest, AllExpertsMayAnswer) {
+  SessionOptions all = small_options();
+  all.answering_experts = std::numeric_limits<size_t>::max();
+  const Completion completion = session(all).complete(prompt(80), greedy(2));
+  EXPECT_GT(completion.report.experts.size(), 5U);
+  double total = 0;
+  for (const ExpertWeight& expert : completion.report.experts) total += expert.weight;
+  EXPECT_NEAR(total, 1, 1e-9);
+}
+
 TEST_F(SessionTest, OptionsOutOfRange) {
   const auto refused = [&](auto&& change, const char* text) {
     SessionOptions options = small_options();

@@ -39,14 +39,14 @@ struct TextScore {
 
 // Bits of `text` under the base. Where the model's file says that texts start with BOS, every window does.
 // Throws Error{bad_input} if the text is too short to predict a token, or window or stride do not fit;
-// Error{cancelled}.
+// Error{cancelled}. A window that with BOS before it would exceed the model's context is a token shorter.
 TextScore score(const Model& model, std::string_view text, const ScoreOptions& options, const Watch& watch = {});
 
 // Full-batch Adam (Kingma & Ba 2015) on a LoRA adapter; state starts empty and dies with the object.
 class Adam {
  public:
   explicit Adam(float learning_rate, float beta1 = 0.9f, float beta2 = 0.999f, float epsilon = 1e-8f);
-  // One step on every matrix that has a gradient.
+  // One step on every matrix that has a gradient. Throws Error{bad_input} for one that the adapter does not have.
   void step(Adapter& adapter, const std::map<MatrixId, Adapter::LowRank>& gradients);
 
  private:
@@ -93,7 +93,7 @@ std::vector<Neighbour> find_neighbours(const TextEncoder& encoder, const Store& 
 
 // --- Learning from neighbours ---
 
-// Which layers learn: [first_adapted_layer, L). 0 means hone's default, the top quarter (8 of SmolLM2's 30).
+// Which layers learn: [first_adapted_layer, L). −1 means hone's default, the top quarter (8 of SmolLM2's 30).
 int default_first_adapted_layer(const Model& model);
 
 // The published protocol ([SaG] §2, language modelling): LoRA on every linear layer, one Adam step a neighbour, most
@@ -133,7 +133,8 @@ struct LearnOptions {
 };
 // Factored second moments of chunk gradients (Adafactor form, Shazeer & Stern 2018) and relative step sizes
 // η_b ∝ mean ⟨g_successor, Δ_b⟩ / mean ‖Δ_b‖²_Fisher over pairs, Δ_b from the chunk's neighbours in other files.
-// Saves them in the store (opened with Store::create) and returns them.
+// Saves them in the store (opened with Store::create) and returns them. Throws Error{bad_input} if there is no chunk of
+// two tokens or more or the store is open for reading, Error{cancelled, io}.
 CorpusStatistics learn_statistics(const Model& model, Store& store, const LearnOptions& options,
                                   const Watch& watch = {});
 // first_layer −1 means default_first_adapted_layer, here and below.
@@ -142,12 +143,13 @@ bool has_statistics(const Model& model, const Store& store, int first_layer);
 CorpusStatistics load_statistics(const Model& model, const Store& store, int first_layer);
 
 // Computes and keeps the gradient rows of all chunks that have none, as far as the budget goes. Returns how many.
+// Throws Error{cancelled}; a row that cannot be kept (full disk) is computed again when it is needed.
 size_t store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
                        uint64_t gradient_budget, const Watch& watch = {});
 
 // ΔW = −relative_step · mean over neighbours of G / D at the base weights; the step size η scales it later. Gradient
 // rows come from the store where it keeps them and are computed and kept otherwise. `computed`, if given, counts those.
-// `form`: fp32 for dense additions, int8 for quantized ones.
+// `form`: fp32 for dense additions, int8 for quantized ones. Throws Error{cancelled}.
 Adapter neighbour_direction(const Model& model, const Store& store, const CorpusStatistics& statistics,
                             std::span<const Chunk> neighbours, uint64_t gradient_budget,
                             Precision form = Precision::fp32, const Watch& watch = {}, size_t* computed = nullptr);
@@ -205,7 +207,7 @@ struct Report {
   };
   Retrieval retrieval = Retrieval::bm25;
   std::vector<Source> neighbours;     // of the whole prompt
-  std::vector<ExpertWeight> experts;  // weights that the answer was made with
+  std::vector<ExpertWeight> experts;  // weights at the answer's start, before the floor is mixed in
   size_t evidence_tokens = 0;         // prompt tokens that moved the weights
   double floor = 0;
   double bound_bits = 0;             // the evidence tokens' code is longer than the base's by at most this
@@ -231,15 +233,15 @@ struct Completion {
 // dies with it; model and store are only read. One thread at a time.
 class Session {
  public:
-  // `store` may be nullptr: then nothing teaches and the base answers alone. Throws Error{not_found} if the store holds
-  // no statistics for the layers.
+  // `store` may be nullptr: then nothing teaches and the base answers alone. Throws Error{bad_input} for options out of
+  // range, Error{not_found} if the store holds no statistics for the layers, Error{corrupt} if these do not fit.
   Session(std::shared_ptr<const Model> model, const Store* store, SessionOptions options = {});
   ~Session();
 
   // Continues `prompt` (tokens as the model reads them, BOS not included). `stream`, if given, gets the text piece by
   // piece, whole UTF-8 characters (the last may be cut by max_tokens), nothing of a stop string. Throws
-  // Error{bad_input} if prompt, retrieved context and answer do not fit the model's context or the prompt is empty;
-  // Error{cancelled}.
+  // Error{bad_input} if prompt and answer do not fit the model's context or the prompt is empty, Error{cancelled}.
+  // Retrieved context that does not fit with them is left out; the report's note then says so.
   Completion complete(std::span<const Token> prompt, const SamplingOptions& sampling, const Watch& watch = {},
                       const std::function<void(std::string_view)>& stream = {});
 
@@ -298,8 +300,9 @@ struct EvaluationRow {
 };
 
 struct EvaluationTable {
-  std::string neighbours;  // "all" or "without near-duplicates"
-  size_t removed = 0;      // neighbours that were near-duplicates
+  std::string neighbours;         // "all" or "without near-duplicates"
+  size_t removed = 0;             // neighbours that were near-duplicates
+  size_t without_neighbours = 0;  // windows that found none: there the base answers in every row that needs them
   std::vector<EvaluationRow> rows;
   decide::Interval with_context_minus_context_only;  // of the gains, paired
 };

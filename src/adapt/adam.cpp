@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "base/parallel.h"
@@ -29,10 +31,12 @@ void Adam::update(Matrix& values, const Matrix& gradient, Moments& moments) cons
 void Adam::step(Adapter& adapter, const std::map<MatrixId, Adapter::LowRank>& gradients) {
   ++steps_;
   for (const auto& [id, gradient] : gradients) {
-    Adapter::LowRank& pair = adapter.low_rank.at(id);
+    const auto pair = adapter.low_rank.find(id);
+    if (pair == adapter.low_rank.end())
+      throw Error(ErrorCode::bad_input, fmt::format("a gradient of {}, where the adapter has no LoRA", name(id)));
     auto& [a, b] = moments_[id];
-    update(pair.a, gradient.a, a);
-    update(pair.b, gradient.b, b);
+    update(pair->second.a, gradient.a, a);
+    update(pair->second.b, gradient.b, b);
   }
 }
 

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "adapt/gradients.h"
+#include "adapt/retrieval.h"
 #include "base/parallel.h"
 
 namespace hone {
@@ -54,11 +55,12 @@ size_t store_gradients(const Model& model, const Store& store, const CorpusStati
   uint64_t kept_bytes = 0;
   for (size_t i = 0; i < ids.size(); ++i) {
     watch.report("gradients", i, ids.size());
-    const Chunk chunk = store.chunk(ids[i]);
-    const std::string key = row_key(model, chunk, statistics.first_layer);
+    const std::optional<Chunk> chunk = find_chunk(store, ids[i]);
+    if (!chunk) continue;
+    const std::string key = row_key(model, *chunk, statistics.first_layer);
     const std::optional<StoredRow> stored = store.find_row(key);
     const std::vector<std::byte> fresh =
-        stored ? std::vector<std::byte>() : gradient_row(model, chunk, statistics, watch.cancel);
+        stored ? std::vector<std::byte>() : gradient_row(model, *chunk, statistics, watch.cancel);
     kept_bytes += stored ? stored->bytes().size() : fresh.size();
     if (kept_bytes > gradient_budget) break;
     if (stored) continue;

@@ -31,7 +31,7 @@ std::vector<Window> cut_windows(const Model& model, const std::vector<std::files
   const size_t length = options.prefix + options.continuation;
   for (const std::filesystem::path& file : files) {
     const std::vector<Token> tokens = model.tokenizer().encode(read_file(file));
-    if (tokens.size() < options.offset + length) {
+    if (tokens.size() < length || tokens.size() - length < options.offset) {
       skipped.push_back(
           fmt::format("{}: {} tokens, a window ends at {}", file.string(), tokens.size(), options.offset + length));
       continue;
@@ -104,13 +104,13 @@ class Evaluator {
     options_.session.first_layer = first_layer_;
   }
 
-  // One window with the neighbours that `admits` accepts, added to the table's rows.
-  void run(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
+  // One window with the neighbours that `admits` accepts, added to the table. Returns whether there were any.
+  bool run(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
            const Watch& watch) {
-    if (options_.protocol == Protocol::complete)
-      as_completed(window, admits, table, watch);
-    else
-      as_scored(window, admits, table, watch);
+    const bool found = options_.protocol == Protocol::complete ? as_completed(window, admits, table, watch)
+                                                               : as_scored(window, admits, table, watch);
+    table.without_neighbours += !found;
+    return found;
   }
 
   const std::vector<double>& window_bytes() const { return window_bytes_; }
@@ -121,7 +121,7 @@ class Evaluator {
   }
 
  private:
-  void as_completed(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
+  bool as_completed(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
                     const Watch& watch) {
     Session session(model_, &store_, options_.session);
     const Session::Scored scored = session.score_continuation(window.prefix, window.continuation, watch, admits);
@@ -136,9 +136,10 @@ class Evaluator {
     complete.bits.push_back(total(scored.mixture));
     complete.bound_bits = static_cast<double>(window.continuation.size()) * std::log2(1 / options_.session.floor);
     for (const auto& [stage, seconds] : scored.report.seconds) seconds_of(complete.seconds, stage) += seconds;
+    return !scored.report.neighbours.empty();
   }
 
-  void as_scored(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
+  bool as_scored(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
                  const Watch& watch) {
     const bool published_setting = options_.protocol == Protocol::score;
     const SessionOptions& session = options_.session;
@@ -218,6 +219,7 @@ class Evaluator {
             {{{0}, .4}, {families.context, .2}, {steps, .2}, {families.context_steps, .2}});
     EvaluationRow& all = table.rows.back();
     for (const auto& [stage, value] : seconds) seconds_of(all.seconds, stage) += value;
+    return !lesson.neighbours.empty();
   }
 
   void add_published(const Window& window, std::span<const Token> text, const Lesson& lesson, EvaluationTable& table,
@@ -294,6 +296,9 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
   }
   if (checked.published_neighbours == 0)
     checked.published_neighbours = checked.protocol == Protocol::score ? 50 : checked.session.neighbours;
+  constexpr size_t most = size_t{1} << 32;
+  if (options.offset > most || options.prefix > most || options.continuation > most || options.windows > most)
+    throw Error(ErrorCode::bad_input, "offset, prefix, continuation and windows are at most 2^32");
   if (checked.continuation < 2 || (checked.protocol != Protocol::score && checked.prefix < 2) || checked.windows < 1)
     throw Error(ErrorCode::bad_input, "prefix and continuation need at least 2 tokens each, windows at least 1");
 
@@ -307,7 +312,7 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
                 fmt::format("no file has the {} tokens that a window needs; lower --offset, --prefix or --continuation",
                             checked.offset + checked.prefix + checked.continuation));
   // Without BOS nothing predicts a text's first token: it is read, and the rest is scored.
-  if (checked.protocol == Protocol::score && !model->tokenizer().adds_bos())
+  if (checked.protocol == Protocol::score && model->encode("").empty())
     for (Window& window : windows) {
       window.prefix = {window.continuation.front()};
       window.continuation.erase(window.continuation.begin());
@@ -334,10 +339,11 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
     const auto not_duplicate = [&](const Chunk& chunk) {
       return resolved(chunk.path) != self && scored.share_in(chunk.tokens) <= checked.duplicate_share;
     };
-    evaluator.run(window, not_itself, result.tables[0], watch);
+    const bool found = evaluator.run(window, not_itself, result.tables[0], watch);
     for (EvaluationTable& table : result.tables) table.removed += among_first.size();
     if (!among_first.empty()) ++with_duplicates;
     if (among_first.empty()) {
+      result.tables[1].without_neighbours += !found;
       for (size_t r = 0; r < result.tables[0].rows.size(); ++r) {
         const EvaluationRow& from = result.tables[0].rows[r];
         EvaluationRow& to = row_of(result.tables[1], from.name, from.settings);

@@ -64,7 +64,7 @@ std::vector<double> trusted_filter(const StepsOfBlocks& s, const std::vector<dou
   return decide::mixture_filter(s.spectrum, s.rho, mixture);
 }
 
-const StepsOfBlocks& FewShot::Impl::steps_of(std::vector<size_t> chosen) {
+const StepsOfBlocks& FewShot::Impl::steps_of(std::vector<size_t> chosen, const CancelToken& cancel) {
   if (latest && latest->blocks == chosen) return *latest;
   decide::Matrix64 kernel(rows(), rows());
   for (const size_t b : chosen)
@@ -76,7 +76,8 @@ const StepsOfBlocks& FewShot::Impl::steps_of(std::vector<size_t> chosen) {
   const decide::StepEvidence evidence(s.spectrum, modes, s.rho, wanted.noise);
   const decide::StepPosterior posterior = decide::step_posterior(evidence, steps, wanted.prior);
 
-  const decide::Matrix64 corrections = leave_out_corrections(kernel, residuals, outputs->outputs(), s.rho, steps);
+  const decide::Matrix64 corrections =
+      leave_out_corrections(kernel, residuals, outputs->outputs(), s.rho, steps, cancel);
   const decide::Matrix64 log_p = label_log_p(corrections);
   size_t best_left_out = 0;
   double least_error = std::numeric_limits<double>::infinity();
@@ -133,7 +134,7 @@ QueryReading FewShot::Impl::read_with_gradients(const std::vector<Token>& prompt
       if (report.blocks[b].chosen) chosen.push_back(b);
   }
   const Stopwatch watching(report.seconds, "decide");
-  const StepsOfBlocks& s = steps_of(chosen);
+  const StepsOfBlocks& s = steps_of(chosen, watch.cancel);
   const std::vector<double> filter = trusted_filter(s, steps);
   report.outputs_along_steps.assign(steps.size(), std::vector<double>(each));
   for (size_t o = 0; o < each; ++o) {
@@ -169,7 +170,7 @@ FewShotAnswer FewShot::Impl::answer(std::string_view query, const Watch& watch) 
   std::vector<size_t> chosen;
   for (size_t b = 0; b < blocks.size(); ++b)
     if (report.blocks[b].chosen) chosen.push_back(b);
-  const StepsOfBlocks& s = steps_of(chosen);
+  const StepsOfBlocks& s = steps_of(chosen, watch.cancel);
   report.trusted = s.trusted;
   report.filter = trusted_filter(s, steps);
   report.leave_one_out_losses = s.losses;

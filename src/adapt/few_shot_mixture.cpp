@@ -9,11 +9,13 @@
 namespace hone {
 
 decide::Matrix64 leave_out_corrections(const decide::Matrix64& kernel, std::span<const double> residuals,
-                                       size_t outputs, double rho, std::span<const double> steps) {
+                                       size_t outputs, double rho, std::span<const double> steps,
+                                       const CancelToken& cancel) {
   const size_t m = residuals.size(), rest = m - outputs;
   decide::Matrix64 corrections(steps.size(), m);
   if (rest == 0) return corrections;
   parallel_for(m / outputs, [&](size_t i) {
+    cancel.check();
     std::vector<size_t> others;
     for (size_t a = 0; a < m; ++a)
       if (a / outputs != i) others.push_back(a);

@@ -41,9 +41,9 @@ struct FewShot::Impl {
 
   size_t rows() const { return label_of.size() * outputs->outputs(); }  // m
   decide::StepOptions step_options() const;
-  // −log2 of what every T's leave-one-out prediction says about example i's label, and its logarithm [|T|, n].
+  // log p of example i's label by every T's leave-one-out prediction [|T|, n].
   decide::Matrix64 label_log_p(const decide::Matrix64& corrections) const;
-  const StepsOfBlocks& steps_of(std::vector<size_t> chosen);
+  const StepsOfBlocks& steps_of(std::vector<size_t> chosen, const CancelToken& cancel);
   // Both fill what the report says of blocks, steps, outputs along T and Bayes gap.
   QueryReading read_with_gradients(const std::vector<Token>& prompt, FewShotReport& report, const Watch& watch);
   QueryReading read_with_tangents(const std::vector<Token>& prompt, FewShotReport& report, const Watch& watch);
@@ -89,8 +89,8 @@ struct FewShot::Impl {
 // The filter Σ_T ν(T) q_T at the eigenvalues.
 std::vector<double> trusted_filter(const StepsOfBlocks& s, const std::vector<double>& steps);
 
-// T steps of gradient descent itself on ½ Σ (target − f(prompt))², θ ← θ + ρ Σ_i r_i(θ) ∇f_i(θ) on the blocks `chosen`
-// of `blocks`, from the base: T passes over the leave-one-out prompts. Returns ΔW. Throws Error{cancelled}.
+// T steps of gradient descent itself on ½ Σ (target − f(prompt))², θ ← θ + ρ Σ_i r_i(θ) ∇f_i(θ) on `blocks`, from the
+// base: T passes over the leave-one-out prompts. Returns ΔW. Throws Error{cancelled}.
 Adapter descend(const Model& model, const LabelOutputs& labels, std::span<const std::vector<Token>> prompts,
                 std::span<const double> targets, std::span<const BlockId> blocks, double rho, size_t steps,
                 const Watch& watch);

@@ -18,7 +18,7 @@ TangentState FewShot::Impl::tangent_state(std::span<const Token> prefix, const W
     choices[b].query_aware = unknown;
     if (choices[b].chosen) chosen.push_back(b);
   }
-  const StepsOfBlocks& s = steps_of(std::move(chosen));
+  const StepsOfBlocks& s = steps_of(std::move(chosen), watch.cancel);
   decide::StepDecision decision =
       decide::decide_steps(s.spectrum, residuals, std::vector<double>(rows()), step_options());
   decision.query.clear();

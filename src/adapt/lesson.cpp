@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "adapt/retrieval.h"
+
 namespace hone {
 
 void Teacher::find_neighbours(std::span<const Token> text, size_t wanted,
@@ -14,9 +16,9 @@ void Teacher::find_neighbours(std::span<const Token> text, size_t wanted,
   for (const Neighbour& neighbour :
        hone::find_neighbours(model, *store, options.retrieval, text, candidates, cancel, options.encoder.get())) {
     if (lesson.neighbours.size() == wanted) break;
-    Chunk chunk = store->chunk(neighbour.chunk_id);
-    if (admits && !admits(chunk)) continue;
-    lesson.neighbours.push_back(std::move(chunk));
+    std::optional<Chunk> chunk = find_chunk(*store, neighbour.chunk_id);
+    if (!chunk || (admits && !admits(*chunk))) continue;
+    lesson.neighbours.push_back(std::move(*chunk));
     lesson.scores.push_back(neighbour.score);
   }
   const size_t count = std::min(options.context_neighbours, lesson.neighbours.size());

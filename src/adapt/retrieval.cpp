@@ -1,10 +1,22 @@
 // Neighbours of a text: by words, by dense vectors, or by both.
+#include "adapt/retrieval.h"
+
 #include <algorithm>
 #include <array>
 
 #include "hone/adapt.h"
 
 namespace hone {
+
+std::optional<Chunk> find_chunk(const Store& store, int64_t id) {
+  try {
+    return store.chunk(id);
+  } catch (const Error& error) {
+    if (error.code == ErrorCode::not_found) return std::nullopt;
+    throw;
+  }
+}
+
 namespace {
 
 // `vector_of` makes the text's vector, which is not needed for every retrieval.

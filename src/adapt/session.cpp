@@ -22,7 +22,7 @@ std::vector<bool> answering(const std::vector<double>& weights, size_t others) {
   std::iota(order.begin(), order.end(), 0);
   std::ranges::stable_sort(order.begin() + 1, order.end(), std::greater(), [&](size_t e) { return weights[e]; });
   std::vector<bool> answers(weights.size());
-  for (size_t k = 0; k < std::min(others + 1, order.size()); ++k)
+  for (size_t k = 0; k <= std::min(others, order.size() - 1); ++k)
     answers[order[k]] = k == 0 || weights[order[k]] >= smallest_weight;
   return answers;
 }
@@ -44,6 +44,34 @@ void check_length(const Model& model, std::span<const Token> prompt, size_t foll
                 fmt::format("a prompt of {} tokens and {} tokens to follow do not fit the model's "
                             "context of {}; shorten the prompt or lower --max-tokens",
                             prompt.size(), following, context));
+}
+
+// Draws tokens from `distribution` of the experts' log-probabilities [experts, V] until the text ends. Every token that
+// is part of it is shown to `learn` first.
+void decode(const Tokenizer& tokenizer, ExpertPanel& panel, const SamplingOptions& sampling, const Watch& watch,
+            const std::function<void(std::string_view)>& stream,
+            const std::function<std::vector<float>(const Matrix&)>& distribution,
+            const std::function<void(const Matrix&, Token)>& learn, Completion& completion) {
+  Sampler sampler(sampling);
+  AnswerText answer(sampling.stop, stream);
+  for (size_t n = 0; n < sampling.max_tokens && !completion.stopped; ++n) {
+    watch.report("answer", n, sampling.max_tokens);
+    Matrix logits = panel.next_logits();
+    for (size_t e = 0; e < logits.rows(); ++e) normalize_logits(logits.row(e));
+    const Token token = sampler.next(distribution(logits));
+    completion.stopped = tokenizer.ends_generation(token);
+    if (completion.stopped) break;
+    learn(logits, token);
+    completion.tokens.push_back(token);
+    completion.stopped = answer.add(tokenizer.piece(token));
+    if (!completion.stopped && n + 1 < sampling.max_tokens) panel.read(std::span(&token, 1));
+  }
+  answer.finish();
+  completion.text = answer.text();
+}
+
+double tokens_per_second(const Completion& completion, double seconds) {
+  return seconds > 0 ? static_cast<double>(completion.tokens.size()) / seconds : 0;
 }
 
 std::vector<double> normalized(std::vector<double> weights) {
@@ -198,6 +226,7 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
   }
 
   Lesson& lesson = ready->lesson;
+  report.note.clear();  // it is about the answer, not about a block that was judged
   lesson = retrieve(prompt, following, admits, read_before, report, watch);
   for (size_t i = 0; i < lesson.neighbours.size(); ++i)
     report.neighbours.push_back({lesson.neighbours[i].path, lesson.neighbours[i].ordinal, lesson.scores[i],
@@ -229,60 +258,40 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
 
 Completion Session::complete(std::span<const Token> prompt, const SamplingOptions& sampling, const Watch& watch,
                              const std::function<void(std::string_view)>& stream) {
-  Sampler sampler(sampling);
   StageSeconds clock;
   Completion completion;
-  AnswerText answer(sampling.stop, stream);
-  double until_first = 0, decoding = 0;
   std::unique_ptr<Impl::Ready> ready;
   {
     const Stopwatch stopwatch(clock, "first");
     ready = impl_->prepare(prompt, sampling.max_tokens, watch, {});
   }
-  until_first = clock.front().second;
-  ExpertPanel& panel = *ready->panel;
   decide::Mixture mixture(ready->weights, impl_->options.sharing, impl_->options.floor);
-  const Tokenizer& tokenizer = impl_->model->tokenizer();
-  {
-    const Stopwatch stopwatch(clock, "decode");
-    for (size_t n = 0; n < sampling.max_tokens; ++n) {
-      watch.report("answer", n, sampling.max_tokens);
-      Matrix logits = panel.next_logits();
-      for (size_t e = 0; e < logits.rows(); ++e) normalize_logits(logits.row(e));
-      const std::vector<double> weights = mixture.weights();
-      std::vector<float> mixed(logits.cols());
-      for (size_t v = 0; v < mixed.size(); ++v) {
-        double p = 0;
-        for (size_t e = 0; e < weights.size(); ++e)
-          if (const double log_prob = logits.row(e)[v]; !std::isnan(log_prob)) p += weights[e] * std::exp(log_prob);
-        mixed[v] = static_cast<float>(std::log(std::max(p, 1e-300)));
-      }
-      const Token token = sampler.next(mixed);
-      if (tokenizer.ends_generation(token)) {
-        completion.stopped = true;
-        break;
-      }
-      if (impl_->options.learn_from_answer) {
-        std::vector<double> log_probs(weights.size());
-        for (size_t e = 0; e < weights.size(); ++e)
-          log_probs[e] = at_most_certain(logits.row(e)[static_cast<size_t>(token)]);
-        mixture.update(log_probs);
-      }
-      completion.tokens.push_back(token);
-      if (answer.add(tokenizer.piece(token))) {
-        completion.stopped = true;
-        break;
-      }
-      if (n + 1 < sampling.max_tokens) panel.read(std::span(&token, 1));
+  const auto mixed = [&](const Matrix& logits) {
+    const std::vector<double> weights = mixture.weights();
+    std::vector<float> result(logits.cols());
+    for (size_t v = 0; v < result.size(); ++v) {
+      double p = 0;
+      for (size_t e = 0; e < weights.size(); ++e)
+        if (const double log_prob = logits.row(e)[v]; !std::isnan(log_prob)) p += weights[e] * std::exp(log_prob);
+      result[v] = static_cast<float>(std::log(std::max(p, 1e-300)));
     }
+    return result;
+  };
+  const auto learn = [&](const Matrix& logits, Token token) {
+    if (!impl_->options.learn_from_answer) return;
+    std::vector<double> log_probs(logits.rows());
+    for (size_t e = 0; e < log_probs.size(); ++e)
+      log_probs[e] = at_most_certain(logits.row(e)[static_cast<size_t>(token)]);
+    mixture.update(log_probs);
+  };
+  {
+    const Stopwatch stopwatch(clock, "answer");
+    decode(impl_->model->tokenizer(), *ready->panel, sampling, watch, stream, mixed, learn, completion);
   }
-  answer.finish();
-  decoding = clock.back().second;
-  completion.text = answer.text();
-  completion.seconds_to_first_token = until_first;
-  completion.tokens_per_second = decoding > 0 ? static_cast<double>(completion.tokens.size()) / decoding : 0;
+  completion.seconds_to_first_token = clock.front().second;
+  completion.tokens_per_second = tokens_per_second(completion, clock.back().second);
   completion.report = std::move(ready->report);
-  seconds_of(completion.report.seconds, "answer") += decoding;
+  seconds_of(completion.report.seconds, "answer") += clock.back().second;
   return completion;
 }
 
@@ -304,8 +313,6 @@ Session::Scored Session::score_continuation(std::span<const Token> prompt, std::
 
 Completion complete_with_base(const Model& model, std::span<const Token> prompt, const SamplingOptions& sampling,
                               const Watch& watch, const std::function<void(std::string_view)>& stream) {
-  Sampler sampler(sampling);
-  AnswerText answer(sampling.stop, stream);
   Completion completion;
   StageSeconds clock;
   check_length(model, prompt, sampling.max_tokens);
@@ -315,30 +322,16 @@ Completion complete_with_base(const Model& model, std::span<const Token> prompt,
     panel.add_expert({"base", panel.add_context({}), nullptr, 0, 1});
     panel.read(prompt);
   }
+  const auto of_base = [](const Matrix& logits) {
+    return std::vector<float>(logits.row(0).begin(), logits.row(0).end());
+  };
   {
     const Stopwatch stopwatch(clock, "answer");
-    for (size_t n = 0; n < sampling.max_tokens; ++n) {
-      watch.report("answer", n, sampling.max_tokens);
-      Matrix logits = panel.next_logits();
-      normalize_logits(logits.row(0));
-      const Token token = sampler.next(logits.row(0));
-      if (model.tokenizer().ends_generation(token)) {
-        completion.stopped = true;
-        break;
-      }
-      completion.tokens.push_back(token);
-      if (answer.add(model.tokenizer().piece(token))) {
-        completion.stopped = true;
-        break;
-      }
-      if (n + 1 < sampling.max_tokens) panel.read(std::span(&token, 1));
-    }
+    decode(
+        model.tokenizer(), panel, sampling, watch, stream, of_base, [](const Matrix&, Token) {}, completion);
   }
-  answer.finish();
-  completion.text = answer.text();
   completion.seconds_to_first_token = clock.front().second;
-  completion.tokens_per_second =
-      clock.back().second > 0 ? static_cast<double>(completion.tokens.size()) / clock.back().second : 0;
+  completion.tokens_per_second = tokens_per_second(completion, clock.back().second);
   completion.report.protocol = "base";
   completion.report.base_hash = model.base_hash();
   completion.report.seconds = clock;

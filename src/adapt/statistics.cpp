@@ -171,18 +171,20 @@ CorpusStatistics learn_statistics(const Model& model, Store& store, const LearnO
   const size_t total = chosen.size() + pairs.size();
 
   std::map<MatrixId, SecondMoments> moments;
+  size_t read = 0;
   for (size_t i = 0; i < chosen.size(); ++i) {
     watch.report("learn", i, total);
     const std::vector<Token> tokens = with_bos(model, store.chunk(chosen[i]).tokens);
     if (tokens.size() < 2) continue;
     for (const auto& [id, g] : weight_gradients(model, tokens, 1, statistics.first_layer, watch.cancel))
       moments[id].add(g);
+    ++read;
   }
   if (moments.empty())
     throw Error(ErrorCode::bad_input,
                 fmt::format("'{}' has no chunk of two tokens or more to learn from; index more text",
                             store.directory().string()));
-  for (const auto& [id, moment] : moments) statistics.blocks.emplace(id, moment.block(chosen.size()));
+  for (const auto& [id, moment] : moments) statistics.blocks.emplace(id, moment.block(read));
 
   std::map<MatrixId, double> alignment, curvature;
   size_t used = 0;
@@ -215,8 +217,8 @@ CorpusStatistics learn_statistics(const Model& model, Store& store, const LearnO
       ratio[id] = curvature[id] > 0 ? std::max(0.0, value / curvature[id]) : 0;
       mean += ratio[id] / static_cast<double>(alignment.size());
     }
-    if (mean > 0)
-      for (const auto& [id, value] : ratio) statistics.blocks.at(id).relative_step = static_cast<float>(value / mean);
+    for (const auto& [id, value] : ratio)
+      statistics.blocks.at(id).relative_step = mean > 0 ? static_cast<float>(value / mean) : 0;
   }
   store.set_value(value_name(model, statistics.first_layer), statistics.serialize());
   watch.report("learn", total, total);

@@ -50,6 +50,7 @@ std::optional<Remembered> read(const Store& store) {
 void remember_encoder(Store& store, const TextEncoder* encoder, const fs::path& path) {
   json object;
   if (encoder) {
+    if (path.empty()) throw Error(ErrorCode::bad_input, "a store remembers an encoder by its path; give it");
     const EncoderOptions& options = encoder->options();
     object = {{"name", encoder->name()},
               {"hash", encoder->hash()},
