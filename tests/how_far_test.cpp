@@ -176,8 +176,19 @@ TEST(HowFar, BadInputIsNamed) {
       ErrorCode::bad_input, "pseudo-query 60");
   HONE_EXPECT_ERROR(checkpoint_prior(cross, ring.x, ring.y, all, {neighbours, 20}, 5, training), ErrorCode::bad_input,
                     "60 pseudo-queries with 30 rows");
+  CrossFit no_fold = cross_fit(ring.x, ring.y, 2, 3);
+  no_fold.fold[7] = 3;
+  HONE_EXPECT_ERROR(checkpoint_prior(no_fold, ring.x, ring.y, all, {neighbours, 10}, 5, training), ErrorCode::bad_input,
+                    "fold is none of its 3");
+  std::vector<int> unknown = ring.y;
+  unknown[7] = 5;
+  HONE_EXPECT_ERROR(checkpoint_prior(cross, ring.x, unknown, all, {neighbours, 10}, 5, training), ErrorCode::bad_input,
+                    "label");
   LocalAnswers answers;
   answers.logits.emplace_back(1, 2);
+  answers.logits.emplace_back(1, 3);
+  HONE_EXPECT_ERROR(mix_checkpoints(answers, {.weights = {0.5, 0.5}, .floor = 0.1}), ErrorCode::bad_input, "[1, 3]");
+  answers.logits.pop_back();
   HONE_EXPECT_ERROR(mix_checkpoints(answers, {.weights = {0.5, 0.5}, .floor = 0.1}), ErrorCode::bad_input,
                     "checkpoints");
   HONE_EXPECT_ERROR(mix_checkpoints(answers, {.weights = {1}, .trust = 1, .floor = 0.1}), ErrorCode::bad_input,

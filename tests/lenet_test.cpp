@@ -234,6 +234,11 @@ TEST(LeNet, FilesThatAreNoLeNet) {
          {"feature_extractor.3.weight", values, {4, 1, 3, 3}},
          {"classifier.weight", values}});
   HONE_EXPECT_ERROR(LeNet::open(path), ErrorCode::corrupt, "feature_extractor.0.weight is [1, 4, 3, 3]");
+  const Matrix nothing(0, 0);
+  write({{"feature_extractor.0.weight", nothing, {30000, 0, 3, 3}},
+         {"feature_extractor.3.weight", nothing, {30000, 0, 3, 3}},
+         {"classifier.weight", nothing, {1, 0}}});
+  HONE_EXPECT_ERROR(LeNet::open(path), ErrorCode::corrupt, "feature_extractor.0.weight is [30000, 0, 3, 3]");
   HONE_EXPECT_ERROR(write({{"x", values, {5, 7}}}), ErrorCode::bad_input, "[5, 7] is not the shape of 36 values");
 }
 

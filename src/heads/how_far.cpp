@@ -133,6 +133,8 @@ CheckpointPrior checkpoint_prior(const CrossFit& cross, ConstMatrixView x, std::
   if (pseudo.empty() || k == 0 || neighbours.queries() != pseudo.size())
     refuse(fmt::format("checkpoint prior: {} pseudo-queries with {} rows of neighbours, of which {} are to be used",
                        pseudo.size(), neighbours.queries(), k));
+  if (!std::ranges::all_of(cross.fold, [&](int f) { return f >= 0 && static_cast<size_t>(f) < cross.heads.size(); }))
+    refuse(fmt::format("cross-fit: a point's fold is none of its {}", cross.heads.size()));
   const auto inside = [&](int64_t id) { return id >= 0 && static_cast<size_t>(id) < x.rows; };
   for (const int64_t id : pseudo)
     if (!inside(id)) refuse(fmt::format("checkpoint prior: pseudo-query {} is no row of the {} points", id, x.rows));
@@ -161,6 +163,9 @@ CheckpointPrior checkpoint_prior(const CrossFit& cross, ConstMatrixView x, std::
     const LocalAnswers answers = local_answers(cross.heads[f], x, y, {ids, k}, queries, training, true, watch);
     for (size_t q = 0; q < rows.size(); ++q) {
       const auto label = static_cast<size_t>(y[rows[q]]);
+      if (label >= answers.logits[0].cols())
+        refuse(fmt::format("checkpoint prior: pseudo-query {} has label {}, the heads know {}", rows[q], y[rows[q]],
+                           answers.logits[0].cols()));
       if (!is_finite(answers.logits[0].row(q)))
         refuse(fmt::format("checkpoint prior: the base's logits of pseudo-query {} are not finite", rows[q]));
       for (size_t j = 0; j < m; ++j) all.log_probabilities.push_back(log_probability(answers.logits[j].row(q), label));
@@ -193,6 +198,10 @@ LocalMixture mix_checkpoints(const LocalAnswers& answers, const CheckpointPrior&
   if (m == 0 || answers.logits.size() != m)
     refuse(fmt::format("mixture: answers at {} checkpoints, a prior of {}", answers.logits.size(), m));
   const size_t queries = answers.logits[0].rows(), classes = answers.logits[0].cols();
+  for (const Matrix& logits : answers.logits)
+    if (logits.rows() != queries || logits.cols() != classes)
+      refuse(fmt::format("mixture: logits of [{}, {}] beside the base's [{}, {}]", logits.rows(), logits.cols(),
+                         queries, classes));
   if (prior.trust > 0 && (answers.left_out.rows() != queries || answers.left_out.cols() != m))
     refuse("mixture: the prior trusts what left-out neighbours say; ask local_answers for left_out");
   LocalMixture mixture{Matrix(queries, classes), Matrix(queries, m), prior.bound_bits()};

@@ -98,7 +98,6 @@ LeNet LeNet::open(const std::filesystem::path& path, size_t rows, size_t cols) {
   LeNet net;
   net.shape_ = read_shape(path, file, rows, cols);
   const LeNetTensors tensors(net.shape_);
-  net.parameters_.resize(tensors.size());
   for (const LeNetTensor* tensor : tensors.all()) {
     const std::vector<size_t> shape = extents(path, file, tensor->name, tensor->shape.size());
     if (shape != tensor->shape)
@@ -106,6 +105,9 @@ LeNet LeNet::open(const std::filesystem::path& path, size_t rows, size_t cols) {
           ErrorCode::corrupt,
           fmt::format("'{}': {} is [{}], not [{}] as the other tensors and images of {} x {} pixels need",
                       path.string(), tensor->name, fmt::join(shape, ", "), fmt::join(tensor->shape, ", "), rows, cols));
+  }
+  net.parameters_.resize(tensors.size());
+  for (const LeNetTensor* tensor : tensors.all()) {
     const Matrix values = file.matrix(tensor->name);
     if (!std::all_of(values.data(), values.data() + values.size(), [](float value) { return std::isfinite(value); }))
       throw Error(ErrorCode::corrupt, fmt::format("'{}': {} holds a value that is not finite; get the file again",
