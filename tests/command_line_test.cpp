@@ -135,8 +135,17 @@ TEST_F(CommandLine, BadUsageIsExitCodeTwo) {
 
 TEST_F(CommandLine, OptionsThatCouldNotMatterAreRefused) {
   const std::vector<std::pair<Arguments, std::string>> all = {
-      {{"complete", llama, "p", "--neighbours", "3"}, "require --store"},
-      {{"complete", llama, "p", "--retrieval", "vectors"}, "require --store"},
+      {{"complete", llama, "p", "--neighbours", "3"}, "without --store"},
+      {{"complete", llama, "p", "--retrieval", "vectors"}, "without --store"},
+      {{"complete", llama, "p", "--floor", "0.1"}, "without --store"},
+      {{"complete", llama, "p", "--gradient-budget", "1MiB"}, "without --store"},
+      {{"complete", llama, "p", "--store", "s", "--encoder", "e"}, "--encoder requires --retrieval"},
+      {{"eval", llama, "f", "--store", "s", "--encoder", "e"}, "--encoder requires --retrieval"},
+      {{"search", "s", "word", "--encoder", "e"}, "--encoder requires --retrieval"},
+      {{"eval", llama, "f", "--store", "s", "--no-published", "--published-rank", "2"}, "--no-published"},
+      {{"eval", llama, "f", "--store", "s", "--protocol", "complete", "--published-rate", "1"}, "no such row"},
+      {{"score", llama, "f", "--second-halves", "--stride", "9"}, "--stride"},
+      {{"lab", "run", "gp-benchmark", "--precision", "int8"}, "--model"},
       {{"eval", llama, "f", "--store", "s", "--floor", "0.1"}, "require --protocol complete"},
       {{"eval", llama, "f", "--store", "s", "--protocol", "score", "--learn-from-answer"}, "--protocol complete"}};
   for (const auto& [arguments, complaint] : all) {
@@ -144,6 +153,18 @@ TEST_F(CommandLine, OptionsThatCouldNotMatterAreRefused) {
     EXPECT_EQ(result.code, 2) << json(arguments);
     EXPECT_TRUE(result.err.find(complaint) != std::string::npos) << result.err;
   }
+}
+
+TEST_F(CommandLine, NoFileNameCommandsATerminal) {
+  const std::string texts = place("texts"), where = place("named");
+  write("texts/a\x1b]0;x\x07\xc2\x9b.txt", sentences(3, 90));
+  write("texts/\x1b[2J.txt", "");
+  const Result indexed = run_program({"index", llama, texts, "-o", where}),
+               found = run_program({"search", where, "word1"});
+  EXPECT_EQ(indexed.code, 0) << indexed.err;
+  EXPECT_NE(found.out.find("texts/a ]0;x  .txt"), std::string::npos) << found.out;
+  for (const std::string& text : {indexed.out, indexed.err, found.out})
+    EXPECT_EQ(text.find_first_of("\x1b\x07"), std::string::npos) << text;
 }
 
 TEST_F(CommandLine, StepSizesStandBetweenCommas) {
@@ -287,7 +308,7 @@ TEST_F(CommandLine, EvalComparesTheMethods) {
     EXPECT_EQ(object["skipped"].size(), 1u);
     ASSERT_EQ(object["tables"].size(), 2u);
     for (const json& table : object["tables"]) {
-      expect_keys(table, {"neighbours", "removed", "rows"});
+      expect_keys(table, {"neighbours", "removed", "without_neighbours", "rows"});
       for (const json& row : table["rows"])
         expect_keys(row, {"name", "settings", "bpb", "gain", "gain_ci", "gain_median", "gain_corpus", "worse",
                           "harm_bits_max", "bound_bits", "seconds"});

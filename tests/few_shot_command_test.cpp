@@ -209,6 +209,24 @@ TEST_F(FewShotCommand, ExplainWritesFiguresWhereGnuplotIs) {
   EXPECT_EQ(std::distance(fs::directory_iterator(figures), {}), 6);
 }
 
+TEST_F(FewShotCommand, AnAnswerIsPrintedWhateverBecomesOfItsFigures) {
+  const std::vector<std::string> explain = {"explain", llama, "--examples", csv, "--query", "old wood", "--svg"};
+  const auto with = [&](const std::string& folder) {
+    std::vector<std::string> arguments = explain;
+    arguments.push_back(folder);
+    return arguments;
+  };
+  expect_failure(with(csv + "/figures"), "cannot make the folder");
+  const std::string path = std::getenv("PATH");
+  ::setenv("PATH", scratch.path().c_str(), 1);
+  const Result without = run_program(with((scratch.path() / "figures").string()));
+  ::setenv("PATH", path.c_str(), 1);
+  EXPECT_EQ(without.code, 1);
+  EXPECT_NE(without.err.find("gnuplot-nox"), std::string::npos) << without.err;
+  EXPECT_NE(without.out.find("dapt"), std::string::npos) << without.out;
+  EXPECT_TRUE(fs::is_empty(scratch.path() / "figures"));
+}
+
 TEST_F(FewShotCommand, SaysWhatIsWrongWithExamples) {
   const auto refuse = [&](const std::string& name, const std::string& text, const std::string& message) {
     expect_failure(fewshot(write(name, text), {"--query", "q"}), message);

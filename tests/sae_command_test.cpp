@@ -90,6 +90,9 @@ TEST_F(SaeCommand, ReadsAModelsLayer) {
   const json evaluation = object(with_source({"sae", "eval", out("lm"), "--json"}));
   EXPECT_GT(evaluation.at("downstream").at("tokens"), 100);
   EXPECT_TRUE(evaluation.at("downstream").contains("recovered"));
+  const json first = object(with_source({"sae", "eval", out("lm"), "--json", "--rows", "64"}));
+  EXPECT_EQ(first.at("evaluation").at("rows"), 64);
+  EXPECT_LT(first.at("downstream").at("tokens"), 65);
   object(with_source({"sae", "report", out("lm"), "-o", out("lm.html"), "--json"}));
   EXPECT_NE(read_file(out("lm.html")).find("more likely"), std::string::npos);
 }
@@ -116,6 +119,9 @@ TEST_F(SaeCommand, RefusesWhatCannotBe) {
   expect_failure({"sae", "train", data()}, "--output", 2);
   expect_failure({"sae", "train", "-o", out("a"), "--model", "m", "--layer", "1", "--store", "s", "--window", "9"},
                  "--text", 2);
+  auto ignored = train("ignored", "5");
+  ignored.insert(ignored.end(), {"--auxiliary-weight", "1"});
+  expect_failure(ignored, "require --revival auxiliary-k", 2);
   expect_failure({"sae"}, "subcommand", 2);
 }
 

@@ -10,6 +10,7 @@
 #include "cli/options.h"
 #include "cli/outputs.h"
 #include "cli/progress.h"
+#include "cli/streams.h"
 #include "hone/classify.h"
 #include "hone/data.h"
 #include "hone/encoder.h"
@@ -40,7 +41,7 @@ void embed_texts(const Arguments& arguments, LabelledData& train, LabelledData& 
                                                   "e.g. the folder that `hone model get minilm` prints",
                                                   arguments.train.string()));
   EncoderOptions options;
-  options.precision = arguments.precision == "int8" ? Precision::int8 : Precision::fp32;
+  options.precision = precision_named(arguments.precision);
   const auto encoder = read_model([&] { return TextEncoder::open(arguments.encoder, options); });
   train.x = encoder->embed(train.texts, {}, watch);
   test.x = encoder->embed(test.texts, {}, watch);
@@ -111,12 +112,13 @@ void run(Arguments& arguments) {
     return classify(train.x, train.y, train.labels.size(), test.x, queries.truth, options, watch);
   }();
   const std::vector<ClassifyScore> scores = score_answers(result.answers, queries.truth, options.seed);
-  if (!arguments.save_experts.empty()) result.experts->save(arguments.save_experts, train.labels);
-  if (!arguments.predictions.empty()) write_predictions(arguments.predictions, result, queries, train.labels);
   if (arguments.as_json)
     print_json(classify_json(result, scores, queries));
   else
     print_classify_table(options, result, scores, queries);
+  flush_standard_output();
+  if (!arguments.predictions.empty()) write_predictions(arguments.predictions, result, queries, train.labels);
+  if (!arguments.save_experts.empty()) result.experts->save(arguments.save_experts, train.labels);
 }
 
 }  // namespace

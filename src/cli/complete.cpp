@@ -7,6 +7,7 @@
 #include "cli/progress.h"
 #include "cli/session_options.h"
 #include "cli/streams.h"
+#include "cli/terminal_text.h"
 #include "model/gguf.h"
 
 namespace hone::cli {
@@ -42,8 +43,6 @@ nlohmann::json completion_json(const Completion& completion) {
     neighbours.push_back({{"path", path}, {"ordinal", ordinal}, {"score", score}, {"in_context", in_context}});
   for (const auto& [name, prior, weight] : report.experts)
     experts.push_back({{"name", name}, {"prior", prior}, {"weight", weight}});
-  nlohmann::json seconds = nlohmann::json::object();
-  for (const auto& [stage, value] : report.seconds) seconds[stage] = value;
   return {{"text", completion.text},
           {"tokens", completion.tokens},
           {"stopped", completion.stopped},
@@ -60,7 +59,7 @@ nlohmann::json completion_json(const Completion& completion) {
             {"bound_bits", report.bound_bits},
             {"floor", report.floor},
             {"gradients_computed", report.gradients_computed},
-            {"seconds", seconds},
+            {"seconds", seconds_json(report.seconds)},
             {"note", report.note},
             {"base_hash", report.base_hash}}}};
 }
@@ -70,7 +69,7 @@ void print_report(const Completion& completion) {
   fmt::print(stderr, "\n--- what was decided\n");
   if (!report.note.empty()) fmt::print(stderr, "{}\n", report.note);
   for (const auto& [path, ordinal, score, in_context] : report.neighbours)
-    fmt::print(stderr, "neighbour {:>7}  {} #{}{}\n", score_text(report.retrieval, score), path, ordinal,
+    fmt::print(stderr, "neighbour {:>7}  {} #{}{}\n", score_text(report.retrieval, score), one_line(path), ordinal,
                in_context ? "  (read as context)" : "");
   for (const auto& [name, prior, weight] : report.experts)
     fmt::print(stderr, "weight {:.3f} (prior {:.3f})  {}\n", weight, prior, name);
@@ -142,8 +141,9 @@ void add_complete(Command program) {
   command.flag("--json", arguments->json, "Print one JSON object");
   command.flag("--quiet", arguments->quiet, "Print the answer only");
   command.callback([arguments, groups] {
-    if (arguments->store.empty() && any_given(groups.of_store))
-      refuse_usage("--retrieval, --encoder, numbers of neighbours and step sizes require --store");
+    if (arguments->store.empty() && (any_given(groups.of_store) || any_given(groups.of_answer)))
+      refuse_usage("without --store the base answers alone: options of neighbours, steps and experts require it");
+    require_vectors_for_encoder(arguments->session.retrieval, arguments->encoder);
     run(*arguments);
   });
 }

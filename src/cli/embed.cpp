@@ -33,7 +33,7 @@ void run(const Arguments& arguments) {
   require_writable_file(arguments.output);
   if (arguments.threads > 0) set_threads(arguments.threads);
   EncoderOptions options = arguments.options;
-  options.precision = arguments.precision == "int8" ? Precision::int8 : Precision::fp32;
+  options.precision = precision_named(arguments.precision);
   if (!arguments.pooling.empty()) options.pooling = pooling_named(arguments.pooling);
   const std::vector<std::string> texts = arguments.texts.read();
   if (texts.empty()) throw Error(ErrorCode::bad_input, "there is no text to embed: the files are empty");

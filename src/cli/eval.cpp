@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/progress.h"
 #include "cli/session_options.h"
+#include "cli/terminal_text.h"
 
 namespace hone::cli {
 namespace {
@@ -17,12 +18,6 @@ struct Arguments {
   bool no_published = false;
   bool json = false;
 };
-
-nlohmann::json seconds_json(const StageSeconds& stages) {
-  nlohmann::json object = nlohmann::json::object();
-  for (const auto& [stage, seconds] : stages) object[stage] = seconds;
-  return object;
-}
 
 bool has_context_rows(const EvaluationTable& table) { return table.rows.size() > 3; }
 
@@ -53,6 +48,7 @@ nlohmann::json as_json(const Arguments& arguments, const Model& model, const Eva
     const decide::Interval& difference = table.with_context_minus_context_only;
     tables.push_back({{"neighbours", table.neighbours},
                       {"removed", table.removed},
+                      {"without_neighbours", table.without_neighbours},
                       {"rows", rows},
                       {"with_context_minus_context_only",
                        has_context_rows(table)
@@ -89,6 +85,8 @@ void print_table(const EvaluationTable& table, size_t windows) {
                row.harm_bits_max, row.bound_bits < 0 ? "-" : fmt::format("{:.2f}", row.bound_bits),
                seconds > 0 ? fmt::format("{:.2f}", seconds) : "");
   }
+  if (table.without_neighbours > 0)
+    fmt::print("{} of {} windows found no neighbour; there the base answers\n", table.without_neighbours, windows);
   const decide::Interval& difference = table.with_context_minus_context_only;
   if (has_context_rows(table))
     fmt::print("mixture-with-context minus mixture-context-only: {:+.2f} points [{:.2f}, {:.2f}]\n",
@@ -100,7 +98,7 @@ void print_text(const Arguments& arguments, const Model& model, const Evaluation
              evaluation.protocol, evaluation.windows, evaluation.tokens);
   if (arguments.options.session.retrieval != Retrieval::bm25)
     fmt::print("neighbours are found by retrieval {}\n", name(arguments.options.session.retrieval));
-  for (const std::string& reason : evaluation.skipped) fmt::print("skipped {}\n", reason);
+  for (const std::string& reason : evaluation.skipped) fmt::print("skipped {}\n", one_line(reason));
   for (const EvaluationTable& table : evaluation.tables) print_table(table, evaluation.windows);
   fmt::print("\n");
   for (const EvaluationRow& row : evaluation.tables.front().rows) fmt::print("{:<22} {}\n", row.name, row.settings);
@@ -165,14 +163,20 @@ void add_eval(Command program) {
   command.option("--continuation", options.continuation, "Tokens that are scored").shows_default();
   command.option("--windows", options.windows, "Windows per file").shows_default();
   command.flag("--no-published", arguments->no_published, "Leave out the published protocol, the slowest row");
-  command.option("--published-rank", options.published.rank, "LoRA rank").shows_default();
-  command.option("--published-rate", options.published.learning_rate, "Adam's learning rate").shows_default();
-  command.option("--published-neighbours", options.published_neighbours,
-                 "Neighbours, one step each; 0, the default: --neighbours, with --protocol score 50");
-  command.option("--published-first-layer", options.published.first_layer, "Lowest layer with LoRA").shows_default();
+  const std::vector<Option> published = {
+      command.option("--published-rank", options.published.rank, "LoRA rank").shows_default(),
+      command.option("--published-rate", options.published.learning_rate, "Adam's learning rate").shows_default(),
+      command.option("--published-neighbours", options.published_neighbours,
+                     "Neighbours, one step each; 0, the default: --neighbours, with --protocol score 50"),
+      command.option("--published-first-layer", options.published.first_layer, "Lowest layer with LoRA")
+          .shows_default()};
   const SessionOptionGroups groups = add_session_options(command, options.session, arguments->encoder);
   command.flag("--json", arguments->json, "Print one JSON object");
-  command.callback([arguments, groups] {
+  command.callback([arguments, groups, published] {
+    require_vectors_for_encoder(arguments->options.session.retrieval, arguments->encoder);
+    if (arguments->no_published && any_given(published)) refuse_usage("--published-… excludes --no-published");
+    if (arguments->options.protocol == Protocol::complete && any_given(published))
+      refuse_usage("--published-… excludes --protocol complete, which has no such row");
     if (arguments->options.protocol != Protocol::complete && any_given(groups.of_answer))
       refuse_usage(
           "--floor, --block-tokens, --judged-blocks, --answering-experts and --learn-from-answer require --protocol "

@@ -53,7 +53,6 @@ std::vector<LabelledText> from_jsonl(const std::filesystem::path& file, std::str
 std::vector<LabelledText> read_examples(const std::filesystem::path& file) {
   const std::string contents = read_file(file);
   std::string_view text = contents;
-  constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
   if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
   if (file.extension() == ".csv") return from_table(file, text, ',');
   if (file.extension() == ".tsv") return from_table(file, text, '\t');
@@ -62,7 +61,7 @@ std::vector<LabelledText> read_examples(const std::filesystem::path& file) {
 
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
-  for (size_t at = 0; at < text.size();) {
+  for (size_t at = text.starts_with(byte_order_mark) ? byte_order_mark.size() : 0; at < text.size();) {
     const size_t end = std::min(text.find('\n', at), text.size());
     std::string line = text.substr(at, end - at);
     if (line.ends_with('\r')) line.pop_back();

@@ -7,7 +7,10 @@
 #include "cli/examples.h"
 #include "cli/few_shot_options.h"
 #include "cli/few_shot_plots.h"
+#include "cli/outputs.h"
 #include "cli/progress.h"
+#include "cli/streams.h"
+#include "cli/terminal_text.h"
 
 namespace hone::cli {
 namespace {
@@ -17,16 +20,10 @@ struct Arguments : FewShotArguments {
   std::filesystem::path svg;
 };
 
-void run(const Arguments& arguments) {
-  const std::vector<LabelledText> examples = read_examples(arguments.examples);
-  const auto model = arguments.model.open();
-  const Watch watch = terminal_watch(arguments.json);
-  FewShot few_shot(model, examples, arguments.options_for(model, watch), watch);
-  const FewShotAnswer answer = few_shot.answer(arguments.query, watch);
-  if (!arguments.svg.empty()) write_few_shot_plots(answer, arguments.svg, watch.cancel);
+void print(const Arguments& arguments, const Model& model, const FewShotAnswer& answer) {
   if (arguments.json) {
     nlohmann::json object = answer_json(arguments.query, answer);
-    object["model"] = model->name();
+    object["model"] = model.name();
     object["sentence"] = decision_sentence(answer);
     return print_json(object);
   }
@@ -37,6 +34,23 @@ void run(const Arguments& arguments) {
     fmt::print("{:8.3f}  {}  (in-context {:.3f}, adapted {:.3f})\n", mixed, one_line(label, label_width), in_context,
                adapted);
   fmt::print("{}\n\n{}", decision_sentence(answer), few_shot_drawing(answer));
+}
+
+void run(const Arguments& arguments) {
+  require_writable_folder(arguments.svg);
+  const std::vector<LabelledText> examples = read_examples(arguments.examples);
+  const auto model = arguments.model.open();
+  CancelToken cancel;
+  FewShotAnswer answer;
+  {
+    const Watch watch = terminal_watch(arguments.json);
+    cancel = watch.cancel;
+    FewShot few_shot(model, examples, arguments.options_for(model, watch), watch);
+    answer = few_shot.answer(arguments.query, watch);
+  }
+  print(arguments, *model, answer);
+  flush_standard_output();
+  if (!arguments.svg.empty()) write_few_shot_plots(answer, arguments.svg, cancel);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "cli/examples.h"
+#include "cli/terminal_text.h"
 
 namespace hone::cli {
 namespace {
@@ -137,12 +138,6 @@ FewShotOptions FewShotArguments::options_for(const std::shared_ptr<const Model>&
   return result;
 }
 
-nlohmann::json seconds_json(const StageSeconds& stages) {
-  nlohmann::json object = nlohmann::json::object();
-  for (const auto& [stage, seconds] : stages) object[stage] = seconds;
-  return object;
-}
-
 nlohmann::json answer_json(const std::string& query, const FewShotAnswer& answer) {
   const FewShotReport& report = answer.report;
   const decide::StepDecision& decision = report.decisions.front();
@@ -223,17 +218,6 @@ std::string decision_sentence(const FewShotAnswer& answer) {
       "{}: {} ({}). Adapted predictions weigh {:.2f} after the leave-one-out labels: {}, at most {:.1f} "
       "bits worse than in-context whatever is true.",
       report.adapt ? "Adapt" : "Do not adapt", how_far, reason, 1 - report.weights[0], outcome, report.bound_bits);
-}
-
-std::string one_line(std::string_view text, size_t width) {
-  std::string line(text.substr(0, width));
-  if (text.size() > width) {
-    while (!line.empty() && (static_cast<unsigned char>(text[line.size()]) & 0xC0) == 0x80) line.pop_back();
-    line += "...";
-  }
-  for (char& c : line)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
-  return line;
 }
 
 }  // namespace hone::cli

@@ -24,12 +24,9 @@ struct FewShotArguments {
   FewShotOptions options_for(const std::shared_ptr<const Model>& opened, const Watch& watch) const;
 };
 
-nlohmann::json seconds_json(const StageSeconds& stages);
 // One query's answer and its decision; the schema is in docs/json.md.
 nlohmann::json answer_json(const std::string& query, const FewShotAnswer& answer);
 // Whether to adapt, how far, where, and what that changed.
 std::string decision_sentence(const FewShotAnswer& answer);
-// A stranger's text on one line of at most `width` characters, harmless for a terminal.
-std::string one_line(std::string_view text, size_t width);
 
 }  // namespace hone::cli

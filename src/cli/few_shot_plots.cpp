@@ -125,6 +125,25 @@ std::string prediction_plot(const FewShotReport& report, const std::filesystem::
   return script + "\n";
 }
 
+// Removed again, however its user ends.
+class TemporaryScript {
+ public:
+  TemporaryScript(std::filesystem::path path, std::string_view script) : path_(std::move(path)) {
+    write_file_atomically(path_, script);
+  }
+  ~TemporaryScript() {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+  TemporaryScript(const TemporaryScript&) = delete;
+  TemporaryScript& operator=(const TemporaryScript&) = delete;
+
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
 }  // namespace
 
 void write_few_shot_plots(const FewShotAnswer& answer, const std::filesystem::path& directory,
@@ -134,11 +153,8 @@ void write_few_shot_plots(const FewShotAnswer& answer, const std::filesystem::pa
   std::string script = "set terminal svg size 640,400 dynamic enhanced background rgb 'white'\n";
   for (const auto plot : {residuals_plot, spectrum_plot, evidence_plot, filter_plot, blocks_plot, prediction_plot})
     script += plot(report, directory);
-  const std::filesystem::path file = directory / ".plots.gnuplot";
-  write_file_atomically(file, script);
-  const int status = run_process({"gnuplot", file.string()}, {}, cancel);
-  std::error_code ignored;
-  std::filesystem::remove(file, ignored);
+  const TemporaryScript file(directory / ".plots.gnuplot", script);
+  const int status = run_process({"gnuplot", file.path()}, {}, cancel);
   if (status == 127)
     throw Error(ErrorCode::not_found, "SVG files are drawn by gnuplot, which is not installed (Debian: gnuplot-nox)");
   if (status != 0)

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "base/files.h"
 #include "cli/commands.h"
@@ -9,6 +10,7 @@
 #include "cli/few_shot_options.h"
 #include "cli/progress.h"
 #include "cli/streams.h"
+#include "cli/terminal_text.h"
 
 namespace hone::cli {
 namespace {
@@ -73,14 +75,19 @@ void run(const Arguments& arguments) {
   const std::vector<LabelledText> examples = read_examples(arguments.examples);
   const std::vector<std::string> queries = queries_of(arguments);
   const auto model = arguments.model.open();
-  const Watch watch = terminal_watch(arguments.json || arguments.quiet);
-  FewShotOptions options = arguments.options_for(model, watch);
-  options.query_pass = pass_for(options, queries.size(), arguments.bayes_gap);
-  FewShot few_shot(model, examples, std::move(options), watch);
+  std::optional<FewShot> few_shot;
+  Watch quiet;
+  {
+    const Watch watch = terminal_watch(arguments.json || arguments.quiet);
+    FewShotOptions options = arguments.options_for(model, watch);
+    options.query_pass = pass_for(options, queries.size(), arguments.bayes_gap);
+    few_shot.emplace(model, examples, std::move(options), watch);
+    quiet.cancel = watch.cancel;
+  }
   nlohmann::json answers = nlohmann::json::array();
   double seconds = 0;
   for (const std::string& query : queries) {
-    const FewShotAnswer answer = few_shot.answer(query, watch);
+    const FewShotAnswer answer = few_shot->answer(query, quiet);
     for (const auto& [stage, value] : answer.report.seconds) seconds += value;
     if (arguments.json)
       answers.push_back(answer_json(query, answer));
@@ -92,15 +99,15 @@ void run(const Arguments& arguments) {
                        {"base_hash", model->base_hash()},
                        {"precision", arguments.model.precision},
                        {"task", arguments.regression ? "regression" : "classification"},
-                       {"labels", few_shot.labels()},
+                       {"labels", few_shot->labels()},
                        {"examples", examples.size()},
                        {"subspace", arguments.subspace},
                        {"steps", arguments.steps},
-                       {"seconds", seconds_json(few_shot.seconds())},
+                       {"seconds", seconds_json(few_shot->seconds())},
                        {"answers", answers}});
   if (arguments.quiet) return;
   double shared = 0;
-  for (const auto& [stage, value] : few_shot.seconds()) shared += value;
+  for (const auto& [stage, value] : few_shot->seconds()) shared += value;
   fmt::print(stderr, "{} examples in {:.2f} s, then {:.2f} s a query\n", examples.size(), shared,
              seconds / static_cast<double>(queries.size()));
 }

@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/progress.h"
+#include "cli/terminal_text.h"
 #include "hone/adapt.h"
 
 namespace hone::cli {
@@ -52,7 +53,7 @@ void print_text(const Store& store, const IndexReport& report) {
              store.directory().string(), report.files_indexed, report.files_unchanged, report.files_removed,
              report.chunks_added, report.chunks_duplicate, report.chunks_total);
   for (size_t i = 0; i < std::min(report.skipped.size(), skipped_shown); ++i)
-    fmt::print("skipped {}: {}\n", report.skipped[i].path, report.skipped[i].reason);
+    fmt::print("skipped {}: {}\n", one_line(report.skipped[i].path), one_line(report.skipped[i].reason));
   if (report.skipped.size() > skipped_shown)
     fmt::print("skipped {} more; --json lists them all\n", report.skipped.size() - skipped_shown);
 }

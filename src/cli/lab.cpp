@@ -16,6 +16,7 @@ struct Arguments {
   std::string name;
   std::filesystem::path folder;
   std::filesystem::path model;
+  std::string precision = "fp32";
   uint64_t seed = 0;
   std::vector<std::string> numbers;  // NAME=N
   int threads = 0;
@@ -90,7 +91,8 @@ void run(const Arguments& arguments) {
   const std::filesystem::path folder =
       arguments.folder.empty() ? std::filesystem::path(arguments.name) : arguments.folder;
   require_writable_folder(folder);
-  lab::Json config = lab::make_config(experiment, size, arguments.seed, arguments.model);
+  lab::Json config =
+      lab::make_config(experiment, size, arguments.seed, arguments.model, precision_named(arguments.precision));
   for (const std::string& number : arguments.numbers) {
     const size_t equals = number.find('=');
     lab::adjust(experiment, number.substr(0, equals), std::stoull(number.substr(equals + 1)), config);
@@ -125,7 +127,11 @@ void add_lab(Command program) {
       command.subcommand("run", "Run one; the same command goes on with a run that was interrupted");
   running.option("NAME", arguments->name, "The experiment").required().one_of(names);
   running.option("-o,--output", arguments->folder, "Folder of the run (default: ./NAME)");
-  running.option("--model", arguments->model, "A GGUF file, for experiments that need one");
+  const Option model = running.option("--model", arguments->model, "A GGUF file, for experiments that need one");
+  running.option("--precision", arguments->precision, "Of its frozen products; gradients go back through them in fp32")
+      .needs(model)
+      .one_of({"fp32", "int8"})
+      .shows_default();
   running.option("--seed", arguments->seed, "Seed of every random choice").shows_default();
   running
       .option("--set", arguments->numbers,

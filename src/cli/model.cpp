@@ -1,7 +1,6 @@
 // hone model FILE describes a model file; hone model get NAME fetches one.
 #include <fmt/format.h>
 
-#include <csignal>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -11,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/progress.h"
 #include "hone/tokenizer.h"
 #include "model/gguf.h"
 #include "model/model_hub.h"
@@ -135,33 +135,13 @@ void print_text(const ordered_json& description) {
   }
 }
 
-// The token that Ctrl-C cancels while it lives; a download then removes what it has so far.
-class CancelOnInterrupt {
- public:
-  CancelOnInterrupt() : previous_(std::signal(SIGINT, [](int) { token().cancel(); })) {}
-  ~CancelOnInterrupt() { std::signal(SIGINT, previous_); }
-  CancelOnInterrupt(const CancelOnInterrupt&) = delete;
-  CancelOnInterrupt& operator=(const CancelOnInterrupt&) = delete;
-
-  static const CancelToken& token() {
-    static const CancelToken shared;
-    return shared;
-  }
-
- private:
-  void (*previous_)(int);
-};
-
 void get(const HubModel& model, bool as_json) {
   const std::string path = hub_path(model).string();
   const HubState state = hub_state(model);
   if (state == HubState::damaged)
     fmt::print(stderr, "hone: '{}' is not what it should be (another SHA-256); downloading it again\n", path);
-  if (state != HubState::ready) {
-    CancelOnInterrupt::token();
-    const CancelOnInterrupt interrupt;
-    hub_download(model, {.progress = {}, .cancel = CancelOnInterrupt::token()});
-  }
+  // Cancelled, a download removes what it has so far. pip shows the progress.
+  if (state != HubState::ready) hub_download(model, {.progress = {}, .cancel = terminal_watch(true).cancel});
   fmt::print(stderr, "{} is under this licence: {}\n", model.place, model.licence);
   if (!as_json) return fmt::print("{}\n", path);
   ordered_json hashes = ordered_json::object();

@@ -13,10 +13,11 @@ void ModelArguments::add_to(Command command, const std::string& default_precisio
   command.option("--threads", threads, "Threads of the kernels (default: all cores)").positive();
 }
 
+Precision precision_named(std::string_view name) { return name == "int8" ? Precision::int8 : Precision::fp32; }
+
 std::shared_ptr<const Model> ModelArguments::open() const {
   if (threads > 0) set_threads(threads);
-  return read_model(
-      [&] { return Model::open(path, {.precision = precision == "int8" ? Precision::int8 : Precision::fp32}); });
+  return read_model([&] { return Model::open(path, {.precision = precision_named(precision)}); });
 }
 
 size_t room_for_text(const Model& model) {
@@ -46,8 +47,9 @@ std::shared_ptr<const TextEncoder> open_text_encoder(const std::filesystem::path
   }
 }
 
-void add_gradient_budget(Command command, uint64_t& budget) {
-  command.option("--gradient-budget", budget, "Most bytes of gradient rows that the store keeps, e.g. 512MiB (2GiB)")
+Option add_gradient_budget(Command command, uint64_t& budget) {
+  return command
+      .option("--gradient-budget", budget, "Most bytes of gradient rows that the store keeps, e.g. 512MiB (2GiB)")
       .as_size();
 }
 
@@ -66,6 +68,11 @@ std::array<Option, 2> add_retrieval(Command command, Retrieval& retrieval, std::
   return {by, command.option("--encoder", encoder, "Where the encoder of the store's vectors is now, if it was moved")};
 }
 
+void require_vectors_for_encoder(Retrieval retrieval, const std::filesystem::path& encoder) {
+  if (retrieval == Retrieval::bm25 && !encoder.empty())
+    refuse_usage("--encoder requires --retrieval vectors, fused or sift");
+}
+
 std::shared_ptr<const TextEncoder> encoder_for(const Store& store, Retrieval retrieval,
                                                const std::filesystem::path& encoder) {
   return retrieval == Retrieval::bm25 ? nullptr : open_encoder(store, encoder);
@@ -73,6 +80,12 @@ std::shared_ptr<const TextEncoder> encoder_for(const Store& store, Retrieval ret
 
 std::string score_text(Retrieval retrieval, double score) {
   return fmt::format("{:.{}f}", score, retrieval == Retrieval::bm25 ? 2 : retrieval == Retrieval::fused ? 4 : 3);
+}
+
+nlohmann::json seconds_json(const StageSeconds& stages) {
+  nlohmann::json object = nlohmann::json::object();
+  for (const auto& [stage, seconds] : stages) object[stage] = seconds;
+  return object;
 }
 
 void print_json(const nlohmann::json& object) {

@@ -17,6 +17,13 @@ struct EvalArguments {
   bool json = false;
 };
 
+// Whole windows, until they have so many tokens.
+void keep_first_tokens(std::vector<std::vector<Token>>& windows, size_t wanted) {
+  size_t kept = 0;
+  for (size_t tokens = 0; kept < windows.size() && tokens < wanted; ++kept) tokens += windows[kept].size();
+  windows.resize(kept);
+}
+
 void evaluate_command(EvalArguments& arguments) {
   const Sae sae = Sae::open(arguments.sae);
   SaeEvaluation evaluation;
@@ -25,6 +32,7 @@ void evaluate_command(EvalArguments& arguments) {
     const Watch watch = terminal_watch(arguments.json);
     arguments.source.open(0, watch);
     evaluation = evaluate(sae, *arguments.source.batches, arguments.rows, arguments.dead_below, watch);
+    if (arguments.rows > 0) keep_first_tokens(arguments.source.windows, arguments.rows);
     if (arguments.source.language_model)
       spliced = evaluate_spliced(sae, *arguments.source.language_model, arguments.source.layer,
                                  arguments.source.windows, watch);

@@ -141,14 +141,20 @@ void add_sae_train(Command parent) {
           },
           "What brings dead features back: ghost (gradients, the default), auxiliary-k or none")
       .one_of({"ghost", "auxiliary-k", "none"});
-  command.option("--auxiliary-active", training.auxiliary_active, "Dead features that auxiliary-k keeps")
-      .shows_default();
-  command.option("--auxiliary-weight", training.auxiliary_weight, "Weight of auxiliary-k's loss").shows_default();
+  const Option auxiliary_active =
+      command.option("--auxiliary-active", training.auxiliary_active, "Dead features that auxiliary-k keeps")
+          .shows_default();
+  const Option auxiliary_weight =
+      command.option("--auxiliary-weight", training.auxiliary_weight, "Weight of auxiliary-k's loss").shows_default();
   command.option("--dead-below", training.dead_below, "Share of rows below which a feature is dead").shows_default();
   command.option("--checkpoint-every", arguments->every, "Steps between checkpoints").shows_default();
   command.option("--seed", training.seed, "Seed of every random choice").shows_default();
   command.flag("--json", arguments->json, "Print one JSON object");
-  command.callback([arguments] { train(*arguments); });
+  command.callback([arguments, auxiliary_active, auxiliary_weight] {
+    if (arguments->training.revival != Revival::auxiliary_k && (auxiliary_active.given() || auxiliary_weight.given()))
+      refuse_usage("--auxiliary-active and --auxiliary-weight require --revival auxiliary-k");
+    train(*arguments);
+  });
 }
 
 }  // namespace hone::cli

@@ -49,9 +49,12 @@ void add_score(Command program) {
   arguments->model.add_to(command);
   command.option("FILE", arguments->file, "Text to score").required();
   command.option("--window", arguments->score.window, "Tokens the model sees at once").shows_default();
-  command.option("--stride", arguments->score.stride, "Tokens from one window to the next").shows_default();
-  command.flag("--second-halves", arguments->score.second_halves,
-               "llama.cpp's perplexity: windows side by side, second halves counted");
+  const Option stride =
+      command.option("--stride", arguments->score.stride, "Tokens from one window to the next").shows_default();
+  command
+      .flag("--second-halves", arguments->score.second_halves,
+            "llama.cpp's perplexity: windows side by side, second halves counted")
+      .excludes(stride);
   command.option("--max-windows", arguments->score.max_windows, "Stop after so many windows");
   command.flag("--json", arguments->json, "Print one JSON object");
   command.callback([arguments] { run(*arguments); });

@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/terminal_text.h"
 #include "hone/adapt.h"
 
 namespace hone::cli {
@@ -24,26 +25,13 @@ struct Arguments {
   bool json = false;
 };
 
-// A line of a stranger's file, short enough and harmless for a terminal.
-std::string shown(std::string_view line) {
-  std::string text(line.substr(0, bytes_shown));
-  if (line.size() > bytes_shown) {
-    while (!text.empty() && (static_cast<unsigned char>(line[text.size()]) & 0xC0) == 0x80) text.pop_back();
-    text += "...";
-  }
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
-  }
-  return text;
-}
-
 void print_start(std::string_view text) {
   for (size_t lines = 0; lines < lines_shown && !text.empty();) {
     const size_t end = std::min(text.find('\n'), text.size());
     const std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    fmt::print("    {}\n", shown(line));
+    fmt::print("    {}\n", one_line(line, bytes_shown));
     ++lines;
   }
 }
@@ -80,7 +68,7 @@ void run(const Arguments& arguments) {
                        {"hash", chunk.hash},
                        {"text", chunk.text}});
     } else {
-      fmt::print("{}  {}  #{}\n", score_text(arguments.retrieval, score), chunk.path, chunk.ordinal);
+      fmt::print("{}  {}  #{}\n", score_text(arguments.retrieval, score), one_line(chunk.path), chunk.ordinal);
       print_start(chunk.text);
     }
   }
@@ -100,7 +88,10 @@ void add_search(Command program) {
   add_retrieval(command, arguments->retrieval, arguments->encoder);
   command.option("--model", arguments->model, "The model that the store was built with, for vectors of its own states");
   command.flag("--json", arguments->json, "Print one JSON object");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments] {
+    require_vectors_for_encoder(arguments->retrieval, arguments->encoder);
+    run(*arguments);
+  });
 }
 
 }  // namespace hone::cli

@@ -30,7 +30,18 @@ std::vector<Option> add_options_of_store(Command command, SessionOptions& option
           moved,
           step_sizes(command, "--neighbour-steps", options.neighbour_steps, "along the neighbours' gradient"),
           step_sizes(command, "--prompt-steps", options.prompt_steps, "along the prompt's own gradient"),
-          step_sizes(command, "--context-steps", options.context_steps, "of experts that also read the context")};
+          step_sizes(command, "--context-steps", options.context_steps, "of experts that also read the context"),
+          command.option("--first-layer", options.first_layer, "Lowest layer that adapts (default: top quarter)")
+              .not_negative(),
+          command
+              .option(
+                  "--sharing",
+                  [&options](const std::string& name) {
+                    options.sharing = name == "bayes" ? decide::Sharing::bayes : decide::Sharing::fixed_share;
+                  },
+                  "How weights move: fixed-share (1/(t+1), the default) or bayes")
+              .one_of({"fixed-share", "bayes"}),
+          add_gradient_budget(command, options.gradient_budget)};
 }
 
 // What is of no effect where the mixture answers nothing.
@@ -54,18 +65,7 @@ std::vector<Option> add_options_of_answer(Command command, SessionOptions& optio
 SessionOptionGroups add_session_options(Command command, SessionOptions& options, std::filesystem::path& encoder) {
   SessionOptionGroups groups;
   groups.of_store = add_options_of_store(command, options, encoder);
-  command.option("--first-layer", options.first_layer, "Lowest layer that adapts (default: top quarter)")
-      .not_negative();
-  command
-      .option(
-          "--sharing",
-          [&options](const std::string& name) {
-            options.sharing = name == "bayes" ? decide::Sharing::bayes : decide::Sharing::fixed_share;
-          },
-          "How weights move: fixed-share (1/(t+1), the default) or bayes")
-      .one_of({"fixed-share", "bayes"});
   groups.of_answer = add_options_of_answer(command, options);
-  add_gradient_budget(command, options.gradient_budget);
   return groups;
 }
 

@@ -74,7 +74,6 @@ std::vector<std::string> TextSource::read() const {
   for (const std::string& file : files) {
     const std::string contents = file == "-" ? read_standard_input() : read_file(file);
     std::string_view text = contents;
-    constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
     if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
     const std::string kind = format == "auto" ? format_of(file) : format;
     if (kind == "jsonl")
