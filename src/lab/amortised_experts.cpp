@@ -119,9 +119,9 @@ class AmortisedExperts final : public Experiment {
     try {
       const Json of = Json::parse(read_file(path)).at(fmt::format("{}", experts));
       return {{"experts", experts},
-              {"neighbours", of.at("num_neighbors")},
-              {"learning_rate", of.at("finetune_lr")},
-              {"epochs", of.at("finetune_epochs")}};
+              {"neighbours", of.at("num_neighbors").get<size_t>()},
+              {"learning_rate", of.at("finetune_lr").get<double>()},
+              {"epochs", of.at("finetune_epochs").get<size_t>()}};
     } catch (const Json::exception& error) {
       throw Error(ErrorCode::corrupt, fmt::format("'{}': {}", path.string(), error.what()));
     }

@@ -14,10 +14,6 @@
 namespace hone::lab {
 namespace {
 
-double mean(std::span<const double> values) {
-  return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
-}
-
 template <class T>
 std::vector<T> pick(const std::vector<T>& from, std::span<const size_t> which) {
   std::vector<T> result;

@@ -62,7 +62,7 @@ class Experiment {
 
   // What this experiment adds to config.json: everything that rows depend on besides the runner's own keys, which are
   // "experiment", "size" ("quick", "standard" or "full"), "seed" (uint64) and, with a model, "model" ({"file",
-  // "sha256"}).
+  // "sha256", "precision"}).
   virtual Json settings(Size size) const = 0;
   virtual std::vector<Adjustable> adjustable() const { return {}; }
   // Of each row, after "task" and "rows_left", which the runner adds.

@@ -56,10 +56,6 @@ Scores scores(const Table& rows, std::string_view method) {
   return s;
 }
 
-double mean(std::span<const double> values) {
-  return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
-}
-
 // Expected calibration error over ten bins of equal width (Guo et al. 2017).
 double calibration_error(const Scores& s) {
   constexpr size_t bins = 10;

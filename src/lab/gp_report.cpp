@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 #include <map>
-#include <numeric>
 
 #include "lab/gp_benchmark.h"
 
@@ -12,10 +11,6 @@ namespace hone::lab {
 namespace {
 
 using Numbers = std::vector<double>;
-
-double mean(const Numbers& values) {
-  return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
-}
 
 std::string interval_text(double value, double error, int digits = 3) {
   return fmt::format("{:.{}f} ± {:.{}f}", value, digits, error, digits);

@@ -207,18 +207,19 @@ Json published_parameters(size_t width) {
   Json parameters;
   from_json("mnist_cnn_opt_params.json", [&](const Json& all) {
     const Json& of = all.at(key);
-    parameters["scale"] = of.at("size_scale");
-    parameters["training"] = {
-        {"learning_rate", of.at("learning_rate")}, {"batch", of.at("batch_size")}, {"epochs", of.at("num_epochs")}};
+    parameters["scale"] = of.at("size_scale").get<double>();
+    parameters["training"] = {{"learning_rate", of.at("learning_rate").get<double>()},
+                              {"batch", of.at("batch_size").get<size_t>()},
+                              {"epochs", of.at("num_epochs").get<size_t>()}};
   });
   from_json("lft_cnn_opt_params.json", [&](const Json& all) {
     const Json& of = all.at(key);
-    parameters["local"] = {{"neighbours", of.at("num_neighbors")},
-                           {"learning_rate", of.at("finetune_lr")},
-                           {"epochs", of.at("finetune_epochs")}};
+    parameters["local"] = {{"neighbours", of.at("num_neighbors").get<size_t>()},
+                           {"learning_rate", of.at("finetune_lr").get<double>()},
+                           {"epochs", of.at("finetune_epochs").get<size_t>()}};
   });
   from_json("majority_cnn_opt_params.json",
-            [&](const Json& all) { parameters["votes"] = all.at(key).at("num_neighbors"); });
+            [&](const Json& all) { parameters["votes"] = all.at(key).at("num_neighbors").get<size_t>(); });
   return parameters;
 }
 

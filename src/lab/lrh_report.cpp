@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <numeric>
 
 #include "base/random.h"
 #include "lab/lrh_rows.h"
@@ -12,10 +11,6 @@ namespace hone::lab {
 namespace {
 
 using Numbers = std::vector<double>;
-
-double mean(const Numbers& values) {
-  return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
-}
 
 std::string interval_text(const decide::Interval& interval, int digits = 2) {
   return fmt::format("{:.{}f} [{:.{}f}, {:.{}f}]", interval.mean, digits, interval.low, digits, interval.high, digits);

@@ -25,12 +25,6 @@ double kolmogorov_distance(std::vector<double> a, std::vector<double> b) {
   return distance;
 }
 
-double mean(std::span<const double> values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
-}
-
 struct Published {
   const char* column;
   const char* value;

@@ -6,7 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
+#include <cerrno>
+#include <cstring>
 #include <map>
 #include <mutex>
 
@@ -25,9 +26,13 @@ class FolderLock {
  public:
   explicit FolderLock(const fs::path& folder) : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
     if (fd_ >= 0 && ::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
+    const int reason = errno;
     if (fd_ >= 0) ::close(fd_);
-    throw Error(ErrorCode::busy,
-                fmt::format("another run is at work in '{}'; wait for it, or give another folder", folder.string()));
+    if (reason == EWOULDBLOCK)
+      throw Error(ErrorCode::busy,
+                  fmt::format("another run is at work in '{}'; wait for it, or give another folder", folder.string()));
+    throw Error(ErrorCode::io, fmt::format("cannot lock the folder '{}': {}; {}", folder.string(),
+                                           std::strerror(reason), advice_for(reason)));
   }
   ~FolderLock() { ::close(fd_); }
   FolderLock(const FolderLock&) = delete;
@@ -94,11 +99,17 @@ class InOrder {
   std::map<size_t, std::vector<Row>> waiting_;
 };
 
+std::shared_ptr<const Model> open_model(const Json& config, const fs::path& model) {
+  const bool int8 = config.at("model").at("precision") == "int8";
+  return Model::open(model, {.precision = int8 ? Precision::int8 : Precision::fp32});
+}
+
 void run_tasks(const Experiment& experiment, const Json& config, const fs::path& model, RowsFile& file, size_t total,
                const Watch& watch) {
   const size_t first = file.tasks();
   if (first >= total) return;
-  const RunTask run_task = experiment.start(config, experiment.needs_model() ? Model::open(model) : nullptr, watch);
+  const RunTask run_task =
+      experiment.start(config, experiment.needs_model() ? open_model(config, model) : nullptr, watch);
   const Watch quiet{{}, watch.cancel};
   InOrder writer(file, total, watch);
   watch.report("tasks", first, total);
@@ -106,17 +117,25 @@ void run_tasks(const Experiment& experiment, const Json& config, const fs::path&
     for (size_t task = first; task < total; ++task) writer.put(task, run_task(task, quiet));
     return;
   }
-  std::atomic<bool> failed = false;
   parallel_for(total - first, [&](size_t i) {
-    if (failed) return;
-    try {
-      watch.cancel.check();
-      writer.put(first + i, run_task(first + i, quiet));
-    } catch (...) {
-      failed = true;
-      throw;
-    }
+    watch.cancel.check();
+    writer.put(first + i, run_task(first + i, quiet));
   });
+}
+
+// Rows that somebody changed fail in whatever reads them first.
+Report report_of(const Experiment& experiment, const Json& config, const Table& rows, const fs::path& file) {
+  try {
+    return experiment.report(config, rows);
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Error(ErrorCode::corrupt, fmt::format("'{}' holds rows that this experiment does not write ({}); remove the "
+                                                "folder and run again",
+                                                file.string(), error.what()));
+  }
 }
 
 }  // namespace
@@ -129,7 +148,7 @@ std::string_view name(Size size) {
   }
 }
 
-Json make_config(const Experiment& experiment, Size size, uint64_t seed, const fs::path& model) {
+Json make_config(const Experiment& experiment, Size size, uint64_t seed, const fs::path& model, Precision precision) {
   if (experiment.needs_model() && model.empty())
     throw Error(ErrorCode::bad_input,
                 fmt::format("{} needs a model: --model PATH, a GGUF file; `hone model get smollm2` fetches one",
@@ -137,7 +156,10 @@ Json make_config(const Experiment& experiment, Size size, uint64_t seed, const f
   if (!experiment.needs_model() && !model.empty())
     throw Error(ErrorCode::bad_input, fmt::format("{} uses no model; leave --model out", experiment.name()));
   Json config = {{"experiment", experiment.name()}, {"size", name(size)}, {"seed", seed}};
-  if (!model.empty()) config["model"] = {{"file", model.filename().string()}, {"sha256", sha256(model)}};
+  if (!model.empty())
+    config["model"] = {{"file", model.filename().string()},
+                       {"sha256", sha256(model)},
+                       {"precision", precision == Precision::int8 ? "int8" : "fp32"}};
   config.update(experiment.settings(size));
   return config;
 }
@@ -171,7 +193,7 @@ Run run(const Experiment& experiment, const Json& config, const fs::path& model,
                                                 (folder / "rows.csv").string(), rows.tasks(), result.tasks));
   run_tasks(experiment, config, model, rows, result.tasks, watch);
   watch.report("report", 0, 0);
-  result.report = experiment.report(config, rows.table());
+  result.report = report_of(experiment, config, rows.table(), folder / "rows.csv");
   result.files = {folder / "config.json", folder / "rows.csv"};
   write_report(experiment, config, result.report, folder, watch, result.files, result.warnings);
   return result;

@@ -14,7 +14,8 @@ std::string_view name(Size size);  // "quick", "standard", "full"
 
 // config.json of a run. `model` is empty exactly if the experiment needs none. Throws Error{bad_input} if not,
 // Error{not_found, io} for a file that cannot be read.
-Json make_config(const Experiment& experiment, Size size, uint64_t seed, const std::filesystem::path& model = {});
+Json make_config(const Experiment& experiment, Size size, uint64_t seed, const std::filesystem::path& model = {},
+                 Precision precision = Precision::fp32);
 
 // Sets one of the experiment's adjustable() numbers in its config. Throws Error{bad_input} for another name, or a
 // number out of range, that says which there are.

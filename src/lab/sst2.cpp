@@ -22,6 +22,13 @@ double probability(double prediction, bool margin) {
   return std::clamp(prediction, least_probability, 1 - least_probability);
 }
 
+// −log of the probability that the prediction gives the right label; finite for every margin.
+double log_loss(double prediction, bool margin, bool positive) {
+  if (!margin) return -std::log(positive ? probability(prediction, false) : 1 - probability(prediction, false));
+  const double against = positive ? -prediction : prediction;
+  return std::max(against, 0.0) + std::log1p(std::exp(-std::abs(against)));
+}
+
 struct Scored {
   std::vector<double> squared, wrong, log_loss;  // [tasks]
 };
@@ -33,7 +40,7 @@ Scored score(const RuleResult& rule, std::span<const StepTask> tasks, bool margi
     const double p = probability(rule.predictions[i], margin);
     scored.squared.push_back(std::pow((margin ? p : rule.predictions[i]) - positive, 2));
     scored.wrong.push_back((p > 0.5) != positive);
-    scored.log_loss.push_back(-std::log(positive ? p : 1 - p));
+    scored.log_loss.push_back(log_loss(rule.predictions[i], margin, positive));
   }
   return scored;
 }
@@ -54,9 +61,6 @@ void add_steps(Report& report, std::span<const StepTask> tasks, bool margin, dou
     lines.push_back({rule.name + (rule.published ? " [DTV]" : ""), mean_text(scored.squared, 4),
                      fmt::format("{:.1f} [{:.1f}, {:.1f}]", 100 * accuracy, 100 * interval.low, 100 * interval.high),
                      mean_text(scored.log_loss, 3)});
-    const auto mean = [&](const std::vector<double>& values) {
-      return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
-    };
     report.summary["steps"].push_back({{"tasks", tasks.size()},
                                        {"readout", readout},
                                        {"rule", rule.name},

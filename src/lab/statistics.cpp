@@ -25,10 +25,6 @@ void check(std::string_view what, std::span<const double> values) {
       throw Error(ErrorCode::bad_input, fmt::format("{}: value {} is {}, not a finite number", what, i, values[i]));
 }
 
-double mean(std::span<const double> values) {
-  return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
-}
-
 std::vector<double> minus(std::span<const double> a, std::span<const double> b) {
   std::vector<double> differences(a.size());
   std::ranges::transform(a, b, differences.begin(), std::minus<>());
@@ -43,6 +39,10 @@ double flipped_sum(std::span<const double> d, uint64_t signs) {
 }
 
 }  // namespace
+
+double mean(std::span<const double> values) {
+  return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
+}
 
 double standard_error(std::span<const double> values) {
   check("standard_error", values);

@@ -17,6 +17,9 @@ struct Method {
   std::vector<double> values;  // [tasks], the same tasks for every method
 };
 
+// Not a number if values is empty.
+double mean(std::span<const double> values);
+
 // Sample standard deviation over sqrt(n); 0 for one value. Throws Error{bad_input} if values is empty.
 double standard_error(std::span<const double> values);
 
