@@ -8,6 +8,7 @@ head, and q, k, gate, up, down. Torch reads the same file in fp32 on the same th
   hooked, dual:   the same, with products of inputs and of output gradients between all positions instead.
 Runs are interleaved; medians. Usage: ./dev bench grams [REPETITIONS]
 """
+import os
 import pathlib
 import statistics
 import subprocess
@@ -173,7 +174,7 @@ def product_speed(size=2048):
 
 def main():
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    torch.set_num_threads(2)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     program = subprocess.run([ROOT / "build" / "hone", "model", "get", "smollm2"], capture_output=True, text=True,
                              check=True)
     model = program.stdout.strip()

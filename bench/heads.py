@@ -5,6 +5,7 @@ weights in place, without autograd. Both get random features of the published si
 them is part of the time. Runs are interleaved; ratios are medians of ratios. The last column is hone's second-order
 solver in as many iterations as it takes to reach, on the published models' features, Adam's mean objective at ridge 1e-3.
 """
+import os
 import pathlib
 import statistics
 import subprocess
@@ -73,7 +74,7 @@ def check():
 
 def main():
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    torch.set_num_threads(2)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     check()
     ours = subprocess.Popen([ROOT / "build" / "bench_heads"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

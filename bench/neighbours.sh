@@ -10,6 +10,7 @@ source scripts/common.sh
 quietly cmake --build --preset release --target bench_neighbours hone_cli
 build/bench_neighbours exact
 [[ ${1-} != exact ]] || exit 0
+[[ -z ${1-} || $1 == random || -f $1 ]] || die "there is no file $1"
 vectors=${1:-build/minilm.npy}
 if [[ $vectors != random && ! -f $vectors ]]; then
   texts=$(mktemp --suffix=.txt)

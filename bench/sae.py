@@ -6,6 +6,7 @@ first round, which holds the first step, is not counted. Torch decodes the kept 
 on a CPU, and, as a second peer, by embedding_bag over the kept rows alone.
 Usage: ./dev bench sae [REPETITIONS]
 """
+import os
 import pathlib
 import statistics
 import subprocess
@@ -69,7 +70,7 @@ class Peer:
 
 def main():
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    torch.set_num_threads(2)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     print(f"{FEATURES} features, {DEAD} of them dead")
     print(f"{'':34} {'hone rows/s':>12} {'torch rows/s':>13} {'ratio':>6} {'bar':>4}   torch {torch.__version__}")
     for revival in ("none", "ghost"):

@@ -3,6 +3,7 @@
 Torch runs SmolLM2 from the same file in fp32 with its fused attention, no gradients for frozen weights, and the same
 threads. Usage: ./dev bench speed [REPETITIONS]
 """
+import os
 import pathlib
 import statistics
 import subprocess
@@ -75,7 +76,7 @@ def tokens(count):
 
 def main():
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    torch.set_num_threads(2)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     program = subprocess.run([ROOT / "build" / "hone", "model", "get", "smollm2"], capture_output=True, text=True, check=True)
     model = program.stdout.strip()
     peer = Peer(gguf.Reader(model))

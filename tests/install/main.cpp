@@ -3,8 +3,10 @@
 #include <cmath>
 #include <cstdio>
 
+#include "hone/adapt.h"
 #include "hone/base.h"
 #include "hone/decide.h"
+#include "hone/fewshot.h"
 
 int main() {
   hone::decide::Mixture mixture({0.5, 0.5}, hone::decide::Sharing::bayes);
