@@ -48,14 +48,11 @@ void check_length(const Model& model, std::span<const Token> prompt, size_t foll
 
 // Draws tokens from `distribution` of the experts' log-probabilities [experts, V] until the text ends. Every token that
 // is part of it is shown to `learn` first.
-void decode(const Tokenizer& tokenizer, ExpertPanel& panel, const SamplingOptions& sampling, const Watch& watch,
-            const std::function<void(std::string_view)>& stream,
+void decode(const Tokenizer& tokenizer, ExpertPanel& panel, size_t max_tokens, Sampler& sampler, AnswerText& answer,
             const std::function<std::vector<float>(const Matrix&)>& distribution,
-            const std::function<void(const Matrix&, Token)>& learn, Completion& completion) {
-  Sampler sampler(sampling);
-  AnswerText answer(sampling.stop, stream);
-  for (size_t n = 0; n < sampling.max_tokens && !completion.stopped; ++n) {
-    watch.report("answer", n, sampling.max_tokens);
+            const std::function<void(const Matrix&, Token)>& learn, Completion& completion, const Watch& watch) {
+  for (size_t n = 0; n < max_tokens && !completion.stopped; ++n) {
+    watch.report("answer", n, max_tokens);
     Matrix logits = panel.next_logits();
     for (size_t e = 0; e < logits.rows(); ++e) normalize_logits(logits.row(e));
     const Token token = sampler.next(distribution(logits));
@@ -64,7 +61,7 @@ void decode(const Tokenizer& tokenizer, ExpertPanel& panel, const SamplingOption
     learn(logits, token);
     completion.tokens.push_back(token);
     completion.stopped = answer.add(tokenizer.piece(token));
-    if (!completion.stopped && n + 1 < sampling.max_tokens) panel.read(std::span(&token, 1));
+    if (!completion.stopped && n + 1 < max_tokens) panel.read(std::span(&token, 1));
   }
   answer.finish();
   completion.text = answer.text();
@@ -258,6 +255,8 @@ std::unique_ptr<Session::Impl::Ready> Session::Impl::prepare(std::span<const Tok
 
 Completion Session::complete(std::span<const Token> prompt, const SamplingOptions& sampling, const Watch& watch,
                              const std::function<void(std::string_view)>& stream) {
+  Sampler sampler(sampling);
+  AnswerText answer(sampling.stop, stream);
   StageSeconds clock;
   Completion completion;
   std::unique_ptr<Impl::Ready> ready;
@@ -286,7 +285,8 @@ Completion Session::complete(std::span<const Token> prompt, const SamplingOption
   };
   {
     const Stopwatch stopwatch(clock, "answer");
-    decode(impl_->model->tokenizer(), *ready->panel, sampling, watch, stream, mixed, learn, completion);
+    decode(impl_->model->tokenizer(), *ready->panel, sampling.max_tokens, sampler, answer, mixed, learn, completion,
+           watch);
   }
   completion.seconds_to_first_token = clock.front().second;
   completion.tokens_per_second = tokens_per_second(completion, clock.back().second);
@@ -313,6 +313,8 @@ Session::Scored Session::score_continuation(std::span<const Token> prompt, std::
 
 Completion complete_with_base(const Model& model, std::span<const Token> prompt, const SamplingOptions& sampling,
                               const Watch& watch, const std::function<void(std::string_view)>& stream) {
+  Sampler sampler(sampling);
+  AnswerText answer(sampling.stop, stream);
   Completion completion;
   StageSeconds clock;
   check_length(model, prompt, sampling.max_tokens);
@@ -327,8 +329,8 @@ Completion complete_with_base(const Model& model, std::span<const Token> prompt,
   };
   {
     const Stopwatch stopwatch(clock, "answer");
-    decode(
-        model.tokenizer(), panel, sampling, watch, stream, of_base, [](const Matrix&, Token) {}, completion);
+    const auto learn_nothing = [](const Matrix&, Token) {};
+    decode(model.tokenizer(), panel, sampling.max_tokens, sampler, answer, of_base, learn_nothing, completion, watch);
   }
   completion.seconds_to_first_token = clock.front().second;
   completion.tokens_per_second = tokens_per_second(completion, clock.back().second);

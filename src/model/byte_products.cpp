@@ -42,7 +42,7 @@ using Pairs = hn::Repartition<int16_t, Wide>;
 using Bytes = hn::Rebind<int8_t, Pairs>;
 using Sum = hn::Vec<Wide>;
 
-// As in tile-inl.h: 24 sums fit 32 registers, 12 fit 16.
+// 24 sums fit 32 registers; of 16, products and what they are made of take half.
 constexpr size_t tile_rows = HWY_TARGET <= HWY_AVX3 ? 8 : 4;
 constexpr size_t tile_vectors = HWY_TARGET <= HWY_AVX3 ? 3 : 2;
 constexpr size_t max_width = tile_vectors * HWY_MAX_BYTES / sizeof(int32_t);

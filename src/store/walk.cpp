@@ -68,16 +68,18 @@ class Walker {
   void entry(const fs::path& path, const std::string& location, const std::string& relative) {
     struct stat link {};
     if (::lstat(path.c_str(), &link) != 0) {
-      if (errno != ENOENT) result_.unreadable.push_back(location);
-      return skip(path, std::strerror(errno));
+      const int reason = errno;
+      if (reason != ENOENT) result_.unreadable.push_back(location);
+      return skip(path, std::strerror(reason));
     }
     const bool is_folder = S_ISDIR(link.st_mode);
     if (ignored(relative, is_folder)) return;
     if (is_folder) return folder(path, location, relative + "/");
     struct stat target = link;
     if (S_ISLNK(link.st_mode) && ::stat(path.c_str(), &target) != 0) {
-      if (errno != ENOENT && errno != ELOOP) result_.unreadable.push_back(location);
-      return skip(path, fmt::format("a link that leads nowhere: {}", std::strerror(errno)));
+      const int reason = errno;
+      if (reason != ENOENT && reason != ELOOP) result_.unreadable.push_back(location);
+      return skip(path, fmt::format("a link that leads nowhere: {}", std::strerror(reason)));
     }
     if (S_ISDIR(target.st_mode)) return skip(path, "a link to a folder is not followed; name the folder itself");
     file(path, location, target);
