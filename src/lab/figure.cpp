@@ -134,6 +134,14 @@ std::string plot(const Figure& figure) {
   return text + "\n";
 }
 
+// Beside the drawing, or below it where long names would take half of its width.
+std::string key_place(const Figure& figure) {
+  constexpr size_t long_name = 30;
+  const bool is_long =
+      std::ranges::any_of(figure.series, [](const Series& series) { return series.name.size() > long_name; });
+  return is_long ? "bottom center" : "right top";
+}
+
 }  // namespace
 
 Series ecdf(std::string name, std::vector<double> values) {
@@ -160,9 +168,11 @@ fs::path write_script(const Figure& figure, const fs::path& folder) {
                         "set encoding utf8\n"
                         "set terminal svg size 880,500 noenhanced background '#ffffff' font 'Helvetica,14'\n"
                         "set output ARG0[1:strlen(ARG0)-3].'.svg'\n"
-                        "set key outside right top vertical Left reverse samplen 2 spacing 1.15\n"
-                        "set grid ytics linecolor '#dddddd' linetype 1 linewidth 1\n"
-                        "set border 3 linecolor '#404040'\nset tics nomirror\nset autoscale xfix\n" +
+                        "set key outside " +
+                            key_place(figure) +
+                            " vertical Left reverse samplen 2 spacing 1.15\n"
+                            "set grid ytics linecolor '#dddddd' linetype 1 linewidth 1\n"
+                            "set border 3 linecolor '#404040'\nset tics nomirror\nset autoscale xfix\n" +
                             axes(figure) + data(figure) + plot(figure));
   return path;
 }
