@@ -323,7 +323,8 @@ int64_t Gguf::integer_or(std::string_view key, int64_t fallback) const { return 
 double Gguf::real_or(std::string_view key, double fallback) const { return has(key) ? real(key) : fallback; }
 bool Gguf::boolean_or(std::string_view key, bool fallback) const { return has(key) ? boolean(key) : fallback; }
 std::string Gguf::string_or(std::string_view key, std::string fallback) const {
-  return has(key) ? string(key) : std::move(fallback);
+  if (has(key)) return string(key);
+  return fallback;
 }
 
 const GgufTensor* Gguf::find_tensor(std::string_view tensor_name) const {
