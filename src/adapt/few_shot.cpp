@@ -99,6 +99,10 @@ FewShot::Impl::Impl(std::shared_ptr<const Model> shared_model, std::span<const L
   prompts.erase(prompts.begin());
   for (std::vector<Token>& prompt : prompts) {
     prompt.insert(prompt.end(), common.begin(), common.end());
+    if (prompt.empty())
+      throw Error(
+          ErrorCode::bad_input,
+          "the only example, without its label, has no tokens; give it an input, or begin the template with text");
     check_length(prompt, "the prompt of the examples");
   }
   if (const uint64_t bytes = gradient_bytes(*model, blocks, rows()); bytes > options.memory)
@@ -119,10 +123,6 @@ FewShot::Impl::Impl(std::shared_ptr<const Model> shared_model, std::span<const L
 }
 
 void FewShot::Impl::check_length(const std::vector<Token>& prompt, std::string_view what) const {
-  if (prompt.empty())
-    throw Error(ErrorCode::bad_input, fmt::format("{} without one example has no tokens; begin the template with text "
-                                                  "that is not the example's",
-                                                  what));
   size_t longest = 0;
   for (const std::vector<Token>& label : outputs->labels()) longest = std::max(longest, label.size());
   const auto context = static_cast<size_t>(model->config().context);

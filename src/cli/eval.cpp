@@ -86,7 +86,8 @@ void print_table(const EvaluationTable& table, size_t windows) {
                seconds > 0 ? fmt::format("{:.2f}", seconds) : "");
   }
   if (table.without_neighbours > 0)
-    fmt::print("{} of {} windows found no neighbour; there the base answers\n", table.without_neighbours, windows);
+    fmt::print("{} of {} windows found no neighbour; what needs one is the base there\n", table.without_neighbours,
+               windows);
   const decide::Interval& difference = table.with_context_minus_context_only;
   if (has_context_rows(table))
     fmt::print("mixture-with-context minus mixture-context-only: {:+.2f} points [{:.2f}, {:.2f}]\n",
