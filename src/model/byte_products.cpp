@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "base/parallel.h"
@@ -47,7 +48,7 @@ constexpr size_t tile_rows = HWY_TARGET <= HWY_AVX3 ? 8 : 4;
 constexpr size_t tile_vectors = HWY_TARGET <= HWY_AVX3 ? 3 : 2;
 constexpr size_t max_width = tile_vectors * HWY_MAX_BYTES / sizeof(int32_t);
 constexpr size_t strip_depth = 256;  // so that a strip stays in L1
-constexpr size_t part_rows = 256;    // so that rows stay in L2 while strips pass
+constexpr size_t part_rows = 512;    // so that rows stay in L2 while strips pass
 
 inline size_t tile_width() { return tile_vectors * hn::Lanes(Wide()); }
 
@@ -229,11 +230,14 @@ HWY_EXPORT(MultiplyBytes);
 
 void multiply_bytes_exactly(const uint8_t* x, size_t rows, const Int8Weights& w, int32_t* sums) {
   const size_t stride = (w.in + 1) / 2 * 2;
-  std::vector<int16_t> wide(rows * stride);
+  const auto wide = std::make_unique_for_overwrite<int16_t[]>(rows * stride);
   parallel_ranges(rows, 16, [&](size_t begin, size_t end) {
-    for (size_t r = begin; r < end; ++r) std::copy_n(x + r * w.in, w.in, wide.data() + r * stride);
+    for (size_t r = begin; r < end; ++r) {
+      int16_t* row = wide.get() + r * stride;
+      std::fill(std::copy_n(x + r * w.in, w.in, row), row + stride, int16_t{0});
+    }
   });
-  HWY_DYNAMIC_DISPATCH(MultiplyBytes)(wide.data(), rows, stride, w, sums);
+  HWY_DYNAMIC_DISPATCH(MultiplyBytes)(wide.get(), rows, stride, w, sums);
 }
 
 }  // namespace hone

@@ -100,8 +100,14 @@ void scale_lanes(float* tile, size_t stride, size_t rows, const float* scale, si
     for (size_t lane = lane_begin; lane < lane_end; ++lane) tile[r * stride + lane] *= scale[lane - lane_begin];
 }
 
+// tile[r][·] += bias[r].
+void add_bias(float* tile, size_t stride, size_t rows, const float* bias) {
+  for (size_t r = 0; r < rows; ++r)
+    for (size_t lane = 0; lane < stride; ++lane) tile[r * stride + lane] += bias[r];
+}
+
 void LinearForward(const PackedRows& x, size_t first, size_t count, ConstMatrixView w, MatrixView y, bool accumulate,
-                   const float* row_scale) {
+                   const float* row_scale, const float* bias) {
   const size_t width = x.width, depth = x.depth;
   const size_t first_panel = first / width, panels = (first + count + width - 1) / width - first_panel;
   const size_t target = w.rows / (static_cast<size_t>(threads()) * 4) / tile_rows * tile_rows;
@@ -125,6 +131,7 @@ void LinearForward(const PackedRows& x, size_t first, size_t count, ConstMatrixV
           tile_of<Layout::rows>(vectors, w.data + row * depth + k, depth, panel + k * stride, stride,
                                 std::min(reduction_block, depth - k), result, stride, rows, k > 0);
         if (row_scale) scale_lanes(result, stride, rows, row_scale + to_row, lane_begin, lane_end);
+        if (bias) add_bias(result, stride, rows, bias + row);
         store_transposed(result + lane_begin, stride, rows, lane_end - lane_begin, y.data + to_row * y.cols + row,
                          y.cols, accumulate);
       }
@@ -209,9 +216,9 @@ HWY_EXPORT(LinearBackwardWeight);
 PackedRows::PackedRows(ConstMatrixView x) : rows(x.rows), depth(x.cols) { HWY_DYNAMIC_DISPATCH(PackPanels)(x, *this); }
 
 void linear_forward(const PackedRows& x, size_t first, size_t count, ConstMatrixView w, MatrixView y, bool accumulate,
-                    const float* row_scale) {
+                    const float* row_scale, const float* bias) {
   if (count == 0) return;
-  HWY_DYNAMIC_DISPATCH(LinearForward)(x, first, count, w, y, accumulate, row_scale);
+  HWY_DYNAMIC_DISPATCH(LinearForward)(x, first, count, w, y, accumulate, row_scale, bias);
 }
 
 void linear_forward(ConstMatrixView x, ConstMatrixView w, MatrixView y, bool accumulate, const float* row_scale) {

@@ -29,10 +29,10 @@ struct PackedRows {
   Matrix panels;     // [⌈P / width⌉, in · width]: panel[k][row]
 };
 
-// y [count, out] (+)= diag(row_scale) x[first, first + count) wᵀ, w [out, in]. row_scale is [count], or nullptr for
-// ones.
+// y [count, out] (+)= diag(row_scale) x[first, first + count) wᵀ + bias, w [out, in]. row_scale is [count], or nullptr
+// for ones; bias is [out], or nullptr for zeros.
 void linear_forward(const PackedRows& x, size_t first, size_t count, ConstMatrixView w, MatrixView y,
-                    bool accumulate = false, const float* row_scale = nullptr);
+                    bool accumulate = false, const float* row_scale = nullptr, const float* bias = nullptr);
 // The same for all rows of x [P, in].
 void linear_forward(ConstMatrixView x, ConstMatrixView w, MatrixView y, bool accumulate = false,
                     const float* row_scale = nullptr);

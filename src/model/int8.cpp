@@ -100,9 +100,9 @@ float QuantizeRow(float* x, size_t count, uint8_t* to, Outliers& outliers) {
 }
 
 // One output row: value[o] = scales[o] · (row_scale · (sums[o] − 128 · row_sums[o]) + Σ_k outlier_k · columns[column_k,
-// o]), to[o] = value[o], or with accumulate to[o] += step · value[o].
-void ScaleRow(const int32_t* sums, float row_scale, const Outliers& outliers, const Int8Weights& w, bool accumulate,
-              float step, float* to) {
+// o]) + bias[o], to[o] = value[o], or with a step to[o] += step · value[o].
+void ScaleRow(const int32_t* sums, float row_scale, const Outliers& outliers, const Int8Weights& w, const float* step,
+              const float* bias, float* to) {
   const hn::ScalableTag<float> d;
   const hn::RebindToSigned<decltype(d)> di;
   const hn::Rebind<int8_t, decltype(d)> d8;
@@ -115,14 +115,16 @@ void ScaleRow(const int32_t* sums, float row_scale, const Outliers& outliers, co
       value = hn::MulAdd(hn::ConvertTo(d, column), hn::Set(d, outlier.value), value);
     }
     if (w.scales) value = hn::Mul(value, hn::LoadU(d, w.scales + o));
-    hn::StoreU(accumulate ? hn::MulAdd(value, hn::Set(d, step), hn::LoadU(d, to + o)) : value, d, to + o);
+    if (bias) value = hn::Add(value, hn::LoadU(d, bias + o));
+    hn::StoreU(step ? hn::MulAdd(value, hn::Set(d, *step), hn::LoadU(d, to + o)) : value, d, to + o);
   }
   for (; o < w.out; ++o) {
     float value = row_scale * static_cast<float>(sums[o] - 128 * w.row_sums[o]);
     for (const Int8Rows::Outlier& outlier : outliers)
       value = std::fma(static_cast<float>(w.columns[outlier.column * w.out + o]), outlier.value, value);
     if (w.scales) value *= w.scales[o];
-    to[o] = accumulate ? std::fma(value, step, to[o]) : value;
+    if (bias) value += bias[o];
+    to[o] = step ? std::fma(value, *step, to[o]) : value;
   }
 }
 
@@ -138,13 +140,18 @@ HWY_EXPORT(ScaleRow);
 
 namespace {
 
-// How many int32 results are held at a time, so that a wide layer needs no large buffer.
-constexpr size_t accumulator_values = size_t{1} << 22;
-
 // Whether oneDNN sums products of bytes in 32 bits here. Without VNNI it sums pairs of them in 16 bits, where
 // 2 · 255 · 127 has no room.
 bool sums_have_room() {
   return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni;
+}
+
+// How many rows' sums are held at a time: a wide layer needs no large buffer, and sums that our own products write in
+// several passes stay in the cache until they are scaled.
+size_t rows_at_a_time(size_t out) {
+  constexpr size_t most_sums = size_t{1} << 22, most_rows = 512;
+  const size_t rows = std::max<size_t>(1, most_sums / out);
+  return sums_have_room() ? rows : std::min(rows, most_rows);
 }
 
 // sums [rows, out] = x [rows, in] · valuesᵀ, the same on every processor.
@@ -222,9 +229,9 @@ Int8Rows quantize_columns(ConstMatrixView x, size_t first, size_t count, const f
   });
 }
 
-void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weights& w, MatrixView y,
-                  const float* steps) {
-  const size_t block = std::max<size_t>(1, accumulator_values / w.out);
+void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weights& w, MatrixView y, const float* steps,
+                  const float* bias) {
+  const size_t block = rows_at_a_time(w.out);
   Matrix buffer = Matrix::uninitialized(std::min(block, count), w.out);
   auto* sums = reinterpret_cast<int32_t*>(buffer.data());
   for (size_t done = 0; done < count; done += block) {
@@ -234,7 +241,7 @@ void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weigh
       for (size_t r = begin; r < end; ++r) {
         const size_t p = first + done + r;
         HWY_DYNAMIC_DISPATCH(ScaleRow)
-        (sums + r * w.out, x.scales[p], x.outliers[p], w, steps != nullptr, steps ? steps[done + r] : 1,
+        (sums + r * w.out, x.scales[p], x.outliers[p], w, steps ? steps + done + r : nullptr, bias,
          y.row(done + r).data());
       }
     });

@@ -52,9 +52,10 @@ struct Int8Rows {
 Int8Rows quantize_rows(ConstMatrixView x);
 // Of `count` columns of x diag(factors) from `first` on.
 Int8Rows quantize_columns(ConstMatrixView x, size_t first, size_t count, const float* factors);
-// y [count, out] = x[first, first + count) Wᵀ, or with `steps` [count] y += diag(steps) x[first, first + count) Wᵀ.
+// y [count, out] = x[first, first + count) Wᵀ, or with `steps` [count] y += diag(steps) x[first, first + count) Wᵀ;
+// with `bias` [out] it comes to what W x is.
 void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weights& w, MatrixView y,
-                  const float* steps = nullptr);
+                  const float* steps = nullptr, const float* bias = nullptr);
 
 // dx [P, in] (+)= dy [P, out] W: dy is quantised with the scales of W in it, backward_outputs at a time.
 void int8_backward_input(ConstMatrixView dy, const Int8Weights& w, MatrixView dx, bool accumulate = false);

@@ -1,7 +1,5 @@
 #include "model/linear.h"
 
-#include "base/parallel.h"
-
 namespace hone {
 
 void backward_input(const FrozenLinear& layer, ConstMatrixView dy, MatrixView dx, Precision products, bool accumulate) {
@@ -23,14 +21,9 @@ const Int8Rows& LinearInput::quantized() {
 
 void LinearInput::forward(const FrozenLinear& layer, MatrixView y) {
   if (layer.f32)
-    linear_forward(packed(), 0, x_.rows, {layer.f32, layer.out, layer.in}, y);
+    linear_forward(packed(), 0, x_.rows, {layer.f32, layer.out, layer.in}, y, false, nullptr, layer.bias);
   else
-    int8_forward(quantized(), 0, x_.rows, layer.int8, y);
-  if (!layer.bias) return;
-  parallel_ranges(y.rows, 8, [&](size_t begin, size_t end) {
-    for (size_t p = begin; p < end; ++p)
-      for (size_t o = 0; o < layer.out; ++o) y.row(p)[o] += layer.bias[o];
-  });
+    int8_forward(quantized(), 0, x_.rows, layer.int8, y, nullptr, layer.bias);
 }
 
 }  // namespace hone
