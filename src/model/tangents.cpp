@@ -1,6 +1,8 @@
 // Forward mode: the layers with their derivatives along directions of the weights.
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "model/gathered_rows.h"
 #include "model/model_impl.h"
 
@@ -27,13 +29,63 @@ class Weights32 {
   ConstMatrixView view_;
 };
 
-// Rows `prefix`, then rows `own` of x; `kept` is where they then stand.
-const float* joined(const Matrix* prefix, ConstMatrixView own, std::vector<Matrix>& kept) {
-  if (!prefix || prefix->rows() == 0) return own.data;
-  Matrix all = Matrix::uninitialized(prefix->rows() + own.rows, own.cols);
-  std::copy_n(prefix->data(), prefix->size(), all.data());
-  std::copy_n(own.data, own.rows * own.cols, all.data() + prefix->size());
-  return kept.emplace_back(std::move(all)).data();
+// What a prefix keeps of a layer: keys and values, and their derivatives [R · length, K · head_dim].
+struct PrefixRows {
+  const Matrix& keys;
+  const Matrix& values;
+  const Matrix& d_keys;
+  const Matrix& d_values;
+  size_t length;
+};
+
+// What attention reads of a layer's keys and values, and along each of R directions.
+struct TangentInputs {
+  std::vector<AttentionSequence> sequences;  // those with rows of their own
+  std::vector<AttentionTangent> tangents;    // [sequences · R]
+  std::vector<Matrix> copies;                // of rows that do not stand together elsewhere
+
+  const float* copy(Matrix rows) { return copies.emplace_back(std::move(rows)).data(); }
+};
+
+Matrix joined(const Matrix& above, ConstMatrixView below) {
+  Matrix all = Matrix::uninitialized(above.rows() + below.rows, below.cols);
+  std::copy_n(above.data(), above.size(), all.data());
+  std::copy_n(below.data, below.rows * below.cols, all.data() + above.size());
+  return all;
+}
+
+TangentInputs tangent_inputs(std::span<const Sequence> batch, const BatchRows& batch_rows, const PackedBatch& packed,
+                             const std::optional<PrefixRows>& prefix, size_t count, const Tangents& k,
+                             const Tangents& v) {
+  TangentInputs inputs;
+  const size_t rows = packed.rows();
+  for (size_t b = 0; b < batch.size(); ++b) {
+    const size_t start = packed.start[b], own = packed.start[b + 1] - start;
+    if (own == 0) continue;
+    const auto all = std::span(batch_rows.activation).subspan(batch_rows.gradient_start[b], batch[b].tokens.size());
+    const auto of_sequence = [&](const Matrix& of, size_t r) -> ConstMatrixView {
+      const ConstMatrixView along = of.view().row_range(r * rows, rows);
+      if (batch[b].shared == 0) return along.row_range(start, own);
+      return {inputs.copy(gather_rows(along, all)), all.size(), of.cols()};
+    };
+    const auto behind = [&](const Matrix* kept, ConstMatrixView of_own) {
+      return kept ? inputs.copy(joined(*kept, of_own)) : of_own.data;
+    };
+    inputs.sequences.push_back({start, own, packed.positions[start],
+                                behind(prefix ? &prefix->keys : nullptr, of_sequence(k.value, 0)),
+                                behind(prefix ? &prefix->values : nullptr, of_sequence(v.value, 0))});
+    for (size_t r = 0; r < count; ++r) {
+      AttentionTangent& along = inputs.tangents.emplace_back();
+      if (prefix) {
+        along.prefix = prefix->length;
+        along.prefix_keys = prefix->d_keys.row(r * prefix->length).data();
+        along.prefix_values = prefix->d_values.row(r * prefix->length).data();
+      }
+      along.keys = of_sequence(k.derivatives, r).data;
+      along.values = of_sequence(v.derivatives, r).data;
+    }
+  }
+  return inputs;
 }
 
 void check(std::span<const Sequence> batch, std::span<const Adapter> directions, size_t before, size_t context,
@@ -141,41 +193,18 @@ Tangents Model::forward_tangents(std::span<const Sequence> batch, int first, int
     rotate(q);
     rotate(k);
 
-    const TangentPrefix::Layer* held =
-        prefix ? &prefix->layers_[static_cast<size_t>(l - prefix->first_layer_)] : nullptr;
-    std::vector<AttentionSequence> sequences;
-    std::vector<AttentionTangent> tangents;
-    std::vector<Matrix> joined_rows;
-    joined_rows.reserve(2 * batch.size() * (count + 2));
-    for (size_t b = 0; b < batch.size(); ++b) {
-      const size_t start = packed.start[b], own = packed.start[b + 1] - start;
-      if (own == 0) continue;
-      const std::span<const size_t> all =
-          std::span(batch_rows.activation).subspan(batch_rows.gradient_start[b], batch[b].tokens.size());
-      const auto own_rows = [&](Matrix& of, size_t r) -> ConstMatrixView {
-        if (batch[b].shared == 0) return of.view().row_range(r * rows + start, own);
-        return joined_rows.emplace_back(gather_rows(of.view().row_range(r * rows, rows), all));
-      };
-      sequences.push_back({start, own, packed.positions[start],
-                           joined(held ? &held->keys : nullptr, own_rows(k.value, 0), joined_rows),
-                           joined(held ? &held->values : nullptr, own_rows(v.value, 0), joined_rows)});
-      for (size_t r = 0; r < count; ++r) {
-        AttentionTangent& t = tangents.emplace_back();
-        t.prefix = before;
-        if (held) {
-          t.prefix_keys = held->d_keys.row(r * before).data();
-          t.prefix_values = held->d_values.row(r * before).data();
-        }
-        t.keys = own_rows(k.derivatives, r).data;
-        t.values = own_rows(v.derivatives, r).data;
-      }
+    std::optional<PrefixRows> held;
+    if (before > 0) {
+      const TangentPrefix::Layer& layer = prefix->layers_[static_cast<size_t>(l - prefix->first_layer_)];
+      held.emplace(PrefixRows{layer.keys, layer.values, layer.d_keys, layer.d_values, before});
     }
+    const TangentInputs inputs = tangent_inputs(batch, batch_rows, packed, held, count, k, v);
     Tangents attended{Matrix::uninitialized(rows, q_width), Matrix::uninitialized(count * rows, q_width)};
     Matrix normalizer = count > 0 ? Matrix::uninitialized(rows, static_cast<size_t>(c.heads)) : Matrix();
-    attention(impl_->attention_shape(l), sequences, q.value, attended.value, normalizer);
+    attention(impl_->attention_shape(l), inputs.sequences, q.value, attended.value, normalizer);
     if (count > 0)
-      attention_tangents(impl_->attention_shape(l), sequences, q.value, normalizer, tangents, q.derivatives,
-                         attended.derivatives);
+      attention_tangents(impl_->attention_shape(l), inputs.sequences, q.value, normalizer, inputs.tangents,
+                         q.derivatives, attended.derivatives);
     if (keep)
       keep->layers_[static_cast<size_t>(l - first)] = {std::move(k.value), std::move(v.value), std::move(k.derivatives),
                                                        std::move(v.derivatives)};
