@@ -39,9 +39,9 @@ class FewShotCommand : public testing::Test {
     EXPECT_TRUE(object.is_object()) << result.out;
     return object;
   }
-  void expect_failure(const Arguments& arguments, const std::string& text) const {
+  void expect_failure(const Arguments& arguments, const std::string& text, int code = 1) const {
     const Result result = run_program(arguments);
-    EXPECT_EQ(result.code, 1) << result.err;
+    EXPECT_EQ(result.code, code) << result.err;
     EXPECT_EQ(result.out, "");
     EXPECT_NE(result.err.find(text), std::string::npos) << result.err;
   }
@@ -242,7 +242,8 @@ TEST_F(FewShotCommand, SaysWhatIsWrongWithExamples) {
   refuse("e.jsonl", "{\"input\": 1, \"label\": \"b\"}\n", "line 1: no \"input\"");
   refuse("e.jsonl", "{\"input\": \"a\"}\n", "line 1: no \"label\"");
   expect_failure(fewshot((scratch.path() / "absent").string(), {"--query", "q"}), "absent");
-  expect_failure(fewshot(csv, {}), "there is no query");
+  expect_failure(fewshot(csv, {}), "--query or --queries is required", 2);
+  expect_failure(fewshot(csv, {"--queries", write("none.txt", "")}), "there is no query");
   expect_failure(fewshot(csv, {"--query", ""}), "--query is empty");
   expect_failure(fewshot(csv, {"--query", "q", "--blocks", "L0.x"}), "names no block");
   expect_failure(fewshot(csv, {"--query", "q", "--blocks", "L9.v"}), "does not exist");

@@ -110,7 +110,8 @@ TEST_F(SaeCommand, RefusesWhatCannotBe) {
   expect_failure({"sae", "train", data(), "-o", out("a"), "-k", "2", "--initial-active", "128"}, "initial k: 128");
   expect_failure({"sae", "train", "-o", out("a"), "--model", "m", "--text", "t"}, "--layer", 2);
   EXPECT_FALSE(std::filesystem::exists(out("a")));
-  expect_failure({"sae", "train", "-o", out("a")}, "give a .npy file");
+  expect_failure({"sae", "train", "-o", out("a")}, "DATA", 2);
+  expect_failure({"sae", "train", "-o", out("a"), "--model", "m", "--layer", "1"}, "--store or --text", 2);
   expect_failure({"sae", "train", out("absent.npy"), "-o", out("a")}, "absent.npy");
   expect_failure({"sae", "eval", out("nowhere"), data()}, "cfg.json");
   // Before anything is read.

@@ -46,7 +46,7 @@ std::vector<std::string> queries_of(const Arguments& arguments) {
     const std::vector<std::string> lines = lines_of(read_file(arguments.query_file));
     queries.insert(queries.end(), lines.begin(), lines.end());
   }
-  if (queries.empty()) throw Error(ErrorCode::bad_input, "there is no query; give one with --query, --queries or -");
+  if (queries.empty()) throw Error(ErrorCode::bad_input, "there is no query: the texts to label are empty");
   return queries;
 }
 
@@ -125,7 +125,10 @@ void add_fewshot(Command program) {
   command.flag("--bayes-gap", arguments->bayes_gap,
                "Every query's own Bayes gap, also of three queries or more: a gradient pass for each");
   command.flag("--quiet", arguments->quiet, "Leave the decision out");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments] {
+    if (arguments->queries.empty() && arguments->query_file.empty()) refuse_usage("--query or --queries is required");
+    run(*arguments);
+  });
 }
 
 }  // namespace hone::cli

@@ -26,11 +26,11 @@ void ActivationSource::add_to(Command command) {
 void ActivationSource::open(uint64_t seed, const Watch& watch) {
   if (threads > 0) set_threads(threads);
   if (model.empty()) {
-    if (data.empty()) throw Error(ErrorCode::bad_input, "give a .npy file of activations, or --model and --layer");
+    if (data.empty()) refuse_usage("DATA, a .npy file of activations, or --model and --layer are required");
     batches = open_activations(data, seed);
     return;
   }
-  if (store.empty() && texts.empty()) throw Error(ErrorCode::bad_input, "--model reads texts; give --store or --text");
+  if (store.empty() && texts.empty()) refuse_usage("--model requires --store or --text");
   language_model = read_model([&] { return Model::open(model); });
   if (!store.empty()) {
     const Store opened = Store::open(store, {language_model->name(), language_model->base_hash()});

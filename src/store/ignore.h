@@ -37,7 +37,6 @@ class IgnoreRules {
   void add(std::string_view text);
   // `path` is relative to the folder that holds the rules.
   Verdict judge(std::string_view path, bool is_folder) const;
-  bool empty() const { return rules_.empty(); }
 
  private:
   struct Rule {
