@@ -36,6 +36,111 @@ Errors read_errors(const Table& rows, size_t budgets) {
   return errors;
 }
 
+// One c, and what is measured there.
+struct BlockSection {
+  std::string c;
+  std::string_view what;
+  bool of_query;
+  const std::map<std::string, std::vector<std::vector<double>>>& errors;  // [method][budget][task]
+  const std::vector<size_t>& budgets;
+
+  Json summary(std::string_view of) const { return {{"c", std::stod(c)}, {"of", of}}; }
+  std::string_view name() const { return of_query ? "query" : "fit"; }
+};
+
+Method method_at(const BlockSection& section, std::string_view method, size_t budget) {
+  return {fmt::format("{}, budget {}", method, section.budgets[budget]),
+          section.errors.at(std::string(method))[budget]};
+}
+
+// Every method but Random against Random: table, figure and summary, and which differences were found.
+void add_gains(Report& report, const BlockSection& section, std::span<const PublishedGain> published,
+               std::string_view source) {
+  Figure figure{fmt::format("{}_gain_c{}", section.name(), section.c),
+                FigureKind::lines,
+                fmt::format("Improvement over Random, {}, c = {}", section.what, section.c),
+                "blocks",
+                "improvement of the mean squared error",
+                {}};
+  figure.log_x = true;
+  figure.caption = "Bars are ± one standard error over tasks.";
+  std::vector<std::string> header = {fmt::format("{}, c = {}", section.what, section.c)};
+  for (const size_t budget : section.budgets) header.push_back(fmt::format("{}", budget));
+  std::vector<std::vector<std::string>> lines;
+  std::vector<Method> methods;
+  std::vector<std::pair<size_t, size_t>> pairs;
+  for (const std::string_view method : block_methods()) {
+    if (method == "Random") continue;
+    Series series{std::string(method), {}, {}};
+    std::vector<std::string> line = {std::string(method)};
+    for (size_t b = 0; b < section.budgets.size(); ++b) {
+      const Method random = method_at(section, "Random", b), own = method_at(section, method, b);
+      std::vector<double> gains;
+      for (size_t i = 0; i < own.values.size(); ++i) gains.push_back(random.values[i] - own.values[i]);
+      const double gain = mean(gains), error = standard_error(gains);
+      line.push_back(signed_mean(gains));
+      series.x.push_back(static_cast<double>(section.budgets[b]));
+      series.y.push_back(gain);
+      series.low.push_back(gain - error);
+      series.high.push_back(gain + error);
+      Json entry = section.summary(section.name());
+      entry.update({{"method", method}, {"budget", section.budgets[b]}, {"gain", gain}, {"standard_error", error}});
+      report.summary["blocks"].push_back(std::move(entry));
+      for (const PublishedGain& gain_of : published)
+        if (section.of_query && gain_of.method == method && b < gain_of.gains.size())
+          report.findings.push_back(
+              {fmt::format("c = {}: gain over Random, {}, budget {}", section.c, method, section.budgets[b]),
+               signed_mean(gains), fmt::format("{:+.4f} ({})", gain_of.gains[b], source)});
+      pairs.emplace_back(methods.size(), methods.size() + 1);
+      methods.push_back(random);
+      methods.push_back(own);
+    }
+    lines.push_back(std::move(line));
+    figure.series.push_back(std::move(series));
+  }
+  const std::vector<Comparison> comparisons = compare(methods, pairs);
+  report.figures.push_back(std::move(figure));
+  Json differences = section.summary(section.name());
+  differences["pairs"] = to_json(comparisons);
+  report.summary["block_differences"].push_back(std::move(differences));
+  report.text += markdown_table(header, lines) + "\n" +
+                 fmt::format(
+                     "Was a difference from Random found ({}, c = {})? 95 % paired bootstrap, p by flipping "
+                     "signs, Holm's correction over this table.\n\n",
+                     section.what, section.c) +
+                 markdown_table(comparisons, 1, 5) + "\n";
+}
+
+// Methods against each other at every budget, one family.
+void add_between(Report& report, const BlockSection& section) {
+  std::vector<Method> methods;
+  std::vector<std::pair<size_t, size_t>> pairs;
+  for (size_t b = 0; b < section.budgets.size(); ++b) {
+    const size_t first = methods.size();
+    for (const std::string_view method : block_methods())
+      if (method != "Random" && method != "All") methods.push_back(method_at(section, method, b));
+    for (size_t i = first; i < methods.size(); ++i)
+      for (size_t j = i + 1; j < methods.size(); ++j) pairs.emplace_back(i, j);
+  }
+  const std::vector<Comparison> between = compare(methods, pairs);
+  Json differences = section.summary("query, between methods");
+  differences["pairs"] = to_json(between);
+  report.summary["block_differences"].push_back(std::move(differences));
+  std::vector<std::vector<std::string>> found;
+  for (const Comparison& one : between)
+    if (one.found)
+      found.push_back(
+          {one.a, one.b,
+           fmt::format("{:+.5f} [{:+.5f}, {:+.5f}]", one.difference.mean, one.difference.low, one.difference.high),
+           fmt::format("{:.2g}", one.holm_p)});
+  report.text += fmt::format(
+      "Between the methods at the same budget, {} of {} differences of the query's error were "
+      "found (Holm over all of them; the others are in summary.json):\n\n",
+      found.size(), between.size());
+  if (!found.empty())
+    report.text += markdown_table({"first", "second", "first minus second", "Holm's p"}, found) + "\n";
+}
+
 }  // namespace
 
 std::vector<std::string> block_columns() {
@@ -102,95 +207,10 @@ void add_block_report(Report& report, const Json& config, const Table& rows, std
       "are ours, and Last-layer a baseline of ours.\n\n";
   for (const std::string& c : choices.distinct("c")) {
     const Errors errors = read_errors(choices.where("c", c), budgets.size());
-    for (const auto& [what, of] :
-         {std::pair("the query's error", &errors.query), std::pair("the prompt's fit", &errors.fit)}) {
-      const bool of_query = of == &errors.query;
-      Figure figure{fmt::format("{}_c{}", of_query ? "query_gain" : "fit_gain", c),
-                    FigureKind::lines,
-                    fmt::format("Improvement over Random, {}, c = {}", what, c),
-                    "blocks",
-                    "improvement of the mean squared error",
-                    {}};
-      figure.log_x = true;
-      figure.caption = "Bars are ± one standard error over tasks.";
-      std::vector<std::string> header = {fmt::format("{}, c = {}", what, c)};
-      for (const size_t budget : budgets) header.push_back(fmt::format("{}", budget));
-      std::vector<std::vector<std::string>> lines;
-      std::vector<Method> methods;
-      std::vector<std::pair<size_t, size_t>> pairs;
-      for (const std::string_view method : block_methods()) {
-        if (method == "Random") continue;
-        Series series{std::string(method), {}, {}};
-        std::vector<std::string> line = {std::string(method)};
-        for (size_t b = 0; b < budgets.size(); ++b) {
-          const std::vector<double>&random = of->at("Random")[b], &own = of->at(std::string(method))[b];
-          std::vector<double> gains;
-          for (size_t i = 0; i < own.size(); ++i) gains.push_back(random[i] - own[i]);
-          const double gain = std::reduce(gains.begin(), gains.end()) / static_cast<double>(gains.size());
-          line.push_back(signed_mean(gains));
-          series.x.push_back(static_cast<double>(budgets[b]));
-          series.y.push_back(gain);
-          series.low.push_back(gain - standard_error(gains));
-          series.high.push_back(gain + standard_error(gains));
-          report.summary["blocks"].push_back({{"c", std::stod(c)},
-                                              {"of", of_query ? "query" : "fit"},
-                                              {"method", method},
-                                              {"budget", budgets[b]},
-                                              {"gain", gain},
-                                              {"standard_error", standard_error(gains)}});
-          if (of_query) {
-            for (const PublishedGain& gain_of : published)
-              if (gain_of.method == method && b < gain_of.gains.size())
-                report.findings.push_back(
-                    {fmt::format("c = {}: gain over Random, {}, budget {}", c, method, budgets[b]), signed_mean(gains),
-                     fmt::format("{:+.4f} ({})", gain_of.gains[b], source)});
-          }
-          methods.push_back({fmt::format("Random, budget {}", budgets[b]), random});
-          methods.push_back({fmt::format("{}, budget {}", method, budgets[b]), own});
-          pairs.emplace_back(methods.size() - 2, methods.size() - 1);
-        }
-        lines.push_back(std::move(line));
-        figure.series.push_back(std::move(series));
-      }
-      report.text += markdown_table(header, lines) + "\n";
-      report.figures.push_back(std::move(figure));
-      const std::vector<Comparison> comparisons = compare(methods, pairs);
-      report.summary["block_differences"].push_back(
-          {{"c", std::stod(c)}, {"of", of_query ? "query" : "fit"}, {"pairs", to_json(comparisons)}});
-      report.text += fmt::format(
-                         "Was a difference from Random found ({}, c = {})? 95 % paired bootstrap, p by flipping "
-                         "signs, Holm's correction over this table.\n\n",
-                         what, c) +
-                     markdown_table(comparisons, 1, 5) + "\n";
-      if (!of_query) continue;
-      // Methods against each other at every budget, one family.
-      std::vector<Method> own;
-      std::vector<std::pair<size_t, size_t>> own_pairs;
-      for (size_t b = 0; b < budgets.size(); ++b) {
-        const size_t first = own.size();
-        for (const std::string_view method : block_methods())
-          if (method != "Random" && method != "All")
-            own.push_back({fmt::format("{}, budget {}", method, budgets[b]), of->at(std::string(method))[b]});
-        for (size_t i = first; i < own.size(); ++i)
-          for (size_t j = i + 1; j < own.size(); ++j) own_pairs.emplace_back(i, j);
-      }
-      const std::vector<Comparison> between = compare(own, own_pairs);
-      report.summary["block_differences"].push_back(
-          {{"c", std::stod(c)}, {"of", "query, between methods"}, {"pairs", to_json(between)}});
-      std::vector<std::vector<std::string>> found;
-      for (const Comparison& one : between)
-        if (one.found)
-          found.push_back(
-              {one.a, one.b,
-               fmt::format("{:+.5f} [{:+.5f}, {:+.5f}]", one.difference.mean, one.difference.low, one.difference.high),
-               fmt::format("{:.2g}", one.holm_p)});
-      report.text += fmt::format(
-          "Between the methods at the same budget, {} of {} differences of the query's error were "
-          "found (Holm over all of them; the others are in summary.json):\n\n",
-          found.size(), between.size());
-      if (!found.empty())
-        report.text += markdown_table({"first", "second", "first minus second", "Holm's p"}, found) + "\n";
-    }
+    const BlockSection query{c, "the query's error", true, errors.query, budgets};
+    add_gains(report, query, published, source);
+    add_between(report, query);
+    add_gains(report, {c, "the prompt's fit", false, errors.fit, budgets}, published, source);
   }
 }
 
