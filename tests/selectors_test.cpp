@@ -133,6 +133,32 @@ TEST(StepPrior, IsTheMaximumOfItsObjective) {
     for (double b = 0.01; a + b < 1; b += 0.01) ASSERT_LE(objective({a, b, 1 - a - b}), best + 1e-7);
 }
 
+// Evidence that hardly tells neighbouring numbers of steps apart, where plain expectation maximisation creeps.
+TEST(StepPrior, ReachesTheMaximumOfAFlatObjective) {
+  constexpr size_t count = 55, prompts = 400;
+  RandomStream random(1, "flat");
+  StepPrior prior(std::vector<double>(count, 1));
+  std::vector<std::vector<double>> seen;
+  for (size_t prompt = 0; prompt < prompts; ++prompt) {
+    const double best = count * random.uniform(), width = 0.004 * random.uniform();
+    std::vector<double> likelihoods, scores;
+    for (size_t t = 0; t < count; ++t) {
+      scores.push_back(width * std::abs(static_cast<double>(t) - best));
+      likelihoods.push_back(std::exp(-10 * scores[t]));
+    }
+    prior.observe(scores, 10);
+    seen.push_back(likelihoods);
+  }
+  // At the maximum over the simplex every derivative is the same: the number of prompts and pseudo-prompts.
+  for (size_t t = 0; t < count; ++t) {
+    double derivative = 10.0 / count / prior.prior()[t];
+    for (const auto& likelihoods : seen)
+      derivative +=
+          likelihoods[t] / std::inner_product(likelihoods.begin(), likelihoods.end(), prior.prior().begin(), 0.0);
+    EXPECT_NEAR(derivative / (prompts + 10.0), 1, 1e-5) << t;
+  }
+}
+
 TEST(StepPrior, UnseenAndWrong) {
   StepPrior prior({1, 3}, 1);
   EXPECT_EQ(prior.prior(), (std::vector<double>{0.25, 0.75}));

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/parallel.h"
 #include "base/random.h"
 #include "decide/statistics.h"
 
@@ -28,16 +29,31 @@ double quantile(std::span<const double> sorted, double q) {
 
 }  // namespace
 
-std::vector<double> resampled_means(std::span<const double> values, uint64_t seed, size_t draws) {
-  check_values(values, "bootstrap_mean");
+std::vector<std::vector<double>> resampled_means(std::span<const std::span<const double>> series, uint64_t seed,
+                                                 size_t draws) {
+  constexpr size_t block = 64;  // draws whose indices are held at a time
   if (draws == 0) throw Error(ErrorCode::bad_input, "bootstrap_mean: draws is 0; ask for at least one resample");
-  const double count = static_cast<double>(values.size());
+  std::vector<std::vector<double>> means(series.size());
+  if (series.empty()) return means;
+  const size_t count = series.front().size();
+  for (const std::span<const double> values : series) {
+    check_values(values, "bootstrap_mean");
+    if (values.size() != count)
+      throw Error(ErrorCode::bad_input,
+                  fmt::format("bootstrap_mean: series of {} and of {} values", count, values.size()));
+  }
   RandomStream random(seed, "bootstrap");
-  std::vector<double> means(draws);
-  for (double& mean : means) {
-    double sum = 0;
-    for (size_t i = 0; i < values.size(); ++i) sum += values[random.below(values.size())];
-    mean = sum / count;
+  std::vector<size_t> indices;
+  for (size_t done = 0; done < draws; done += block) {
+    indices.resize(std::min(block, draws - done) * count);
+    for (size_t& i : indices) i = random.below(count);
+    parallel_for(series.size(), [&](size_t s) {
+      for (auto drawn = indices.begin(); drawn != indices.end(); drawn += static_cast<std::ptrdiff_t>(count)) {
+        double sum = 0;
+        for (size_t i = 0; i < count; ++i) sum += series[s][drawn[static_cast<std::ptrdiff_t>(i)]];
+        means[s].push_back(sum / static_cast<double>(count));
+      }
+    });
   }
   return means;
 }
@@ -48,7 +64,7 @@ Interval bootstrap_interval(double mean, std::vector<double> resampled_means) {
 }
 
 Interval bootstrap_mean(std::span<const double> values, uint64_t seed, size_t draws) {
-  std::vector<double> means = resampled_means(values, seed, draws);
+  std::vector<double> means = std::move(resampled_means({&values, 1}, seed, draws).front());
   return bootstrap_interval(std::reduce(values.begin(), values.end()) / static_cast<double>(values.size()),
                             std::move(means));
 }

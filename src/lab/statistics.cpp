@@ -16,6 +16,7 @@ namespace hone::lab {
 namespace {
 
 constexpr size_t exact_limit = 16;  // differences whose sign flips are all tried
+constexpr size_t default_draws = 20000;  // of sign_flip_p()
 constexpr double alpha = 0.05;
 
 void check(std::string_view what, std::span<const double> values) {
@@ -31,12 +32,64 @@ std::vector<double> minus(std::span<const double> a, std::span<const double> b) 
   return differences;
 }
 
-// Σ ±d_i, bit i of `signs` set for plus.
-double flipped_sum(std::span<const double> d, uint64_t signs) {
+// Σ ±v_i, bit i of `signs` set for plus.
+double flipped_sum(std::span<const double> values, uint64_t signs) {
   double sum = 0;
-  for (size_t i = 0; i < d.size(); ++i) sum += (signs >> i & 1) != 0 ? d[i] : -d[i];
+  for (size_t i = 0; i < values.size(); ++i) sum += (signs >> i & 1) != 0 ? values[i] : -values[i];
   return sum;
 }
+
+// Σ ±v_i for `draws` flips: the same flips for series of one length and seed, so the sums of their differences are the
+// differences of their sums.
+std::vector<double> flipped_sums(std::span<const double> values, uint64_t seed, size_t draws) {
+  // table[256 g + signs]: of the eight values of group g. A draw then adds one number for eight flips.
+  const size_t groups = (values.size() + 7) / 8;
+  std::vector<double> table(256 * groups), sums(draws);
+  for (size_t g = 0; g < groups; ++g)
+    for (uint64_t signs = 0; signs < 256; ++signs)
+      table[256 * g + signs] = flipped_sum(values.subspan(8 * g, std::min<size_t>(8, values.size() - 8 * g)), signs);
+  RandomStream random(seed, "sign flips");
+  for (double& sum : sums) {
+    uint64_t signs = 0;
+    for (size_t g = 0; g < groups; ++g, signs >>= 8) {
+      if (g % 8 == 0) signs = random.next();
+      sum += table[256 * g + (signs & 255)];
+    }
+  }
+  return sums;
+}
+
+// The differences that a flip changes, and what makes a flip's sum as extreme as theirs.
+class SignFlips {
+ public:
+  explicit SignFlips(std::span<const double> differences) {
+    double observed = 0, most = 0;
+    for (const double difference : differences) {
+      if (difference == 0) continue;
+      changed_.push_back(difference);
+      observed += difference;
+      most += std::abs(difference);
+    }
+    threshold_ = std::abs(observed) - 1e-12 * most;  // sums in another order round differently
+  }
+  bool few() const { return changed_.size() <= exact_limit; }
+  double exact_p() const {
+    const uint64_t flips = uint64_t{1} << changed_.size();
+    size_t extreme = 0;
+    for (uint64_t signs = 0; signs < flips; ++signs) extreme += is_extreme(flipped_sum(changed_, signs));
+    return static_cast<double>(extreme) / static_cast<double>(flips);
+  }
+  double p(std::span<const double> sums) const {
+    const auto extreme = std::ranges::count_if(sums, [&](double sum) { return is_extreme(sum); });
+    return static_cast<double>(1 + extreme) / static_cast<double>(1 + sums.size());
+  }
+
+ private:
+  bool is_extreme(double sum) const { return std::abs(sum) >= threshold_; }
+
+  std::vector<double> changed_;
+  double threshold_;
+};
 
 }  // namespace
 
@@ -55,39 +108,8 @@ double standard_error(std::span<const double> values) {
 
 double sign_flip_p(std::span<const double> differences, uint64_t seed, size_t draws) {
   check("sign_flip_p", differences);
-  std::vector<double> d;
-  double observed = 0, most = 0;
-  for (const double difference : differences) {
-    if (difference == 0) continue;
-    d.push_back(difference);
-    observed += difference;
-    most += std::abs(difference);
-  }
-  const double threshold = std::abs(observed) - 1e-12 * most;  // sums in another order round differently
-  if (d.size() <= exact_limit) {
-    const uint64_t flips = uint64_t{1} << d.size();
-    size_t extreme = 0;
-    for (uint64_t signs = 0; signs < flips; ++signs) extreme += std::abs(flipped_sum(d, signs)) >= threshold;
-    return static_cast<double>(extreme) / static_cast<double>(flips);
-  }
-  // sums[256 g + signs]: of the eight differences of group g. A draw then adds one number for eight flips.
-  const size_t groups = (d.size() + 7) / 8;
-  std::vector<double> sums(256 * groups);
-  for (size_t g = 0; g < groups; ++g)
-    for (uint64_t signs = 0; signs < 256; ++signs)
-      sums[256 * g + signs] = flipped_sum(std::span(d).subspan(8 * g, std::min<size_t>(8, d.size() - 8 * g)), signs);
-  RandomStream random(seed, "sign flips");
-  size_t extreme = 0;
-  for (size_t draw = 0; draw < draws; ++draw) {
-    double sum = 0;
-    uint64_t signs = 0;
-    for (size_t g = 0; g < groups; ++g, signs >>= 8) {
-      if (g % 8 == 0) signs = random.next();
-      sum += sums[256 * g + (signs & 255)];
-    }
-    extreme += std::abs(sum) >= threshold;
-  }
-  return static_cast<double>(1 + extreme) / static_cast<double>(1 + draws);
+  const SignFlips flips(differences);
+  return flips.few() ? flips.exact_p() : flips.p(flipped_sums(differences, seed, draws));
 }
 
 std::vector<double> holm(std::span<const double> p) {
@@ -115,22 +137,26 @@ void correct(std::span<Comparison> family) {
 
 std::vector<Comparison> compare(std::span<const Method> methods, std::span<const std::pair<size_t, size_t>> pairs,
                                 uint64_t seed) {
-  for (const auto& [first, second] : pairs) {
-    const Method &a = methods[first], &b = methods[second];
-    if (a.values.size() != b.values.size() || a.values.empty())
+  std::vector<std::span<const double>> series;
+  for (const Method& method : methods) {
+    const Method& first = methods.front();
+    if (method.values.size() != first.values.size() || method.values.empty())
       throw Error(ErrorCode::bad_input,
-                  fmt::format("{} has {} values and {} has {}; pairs need the same tasks, at least one", a.name,
-                              a.values.size(), b.name, b.values.size()));
+                  fmt::format("{} has {} values and {} has {}; pairs need the same tasks, at least one", first.name,
+                              first.values.size(), method.name, method.values.size()));
+    series.emplace_back(method.values);
   }
-  std::vector<std::vector<double>> resampled(methods.size());
-  parallel_for(methods.size(), [&](size_t m) { resampled[m] = decide::resampled_means(methods[m].values, seed); });
+  const std::vector<std::vector<double>> resampled = decide::resampled_means(series, seed);
+  std::vector<std::vector<double>> flipped(methods.size());
+  parallel_for(methods.size(), [&](size_t m) { flipped[m] = flipped_sums(series[m], seed, default_draws); });
   std::vector<Comparison> comparisons(pairs.size());
   parallel_for(pairs.size(), [&](size_t i) {
     const auto [first, second] = pairs[i];
-    const std::vector<double> differences = minus(methods[first].values, methods[second].values);
+    const std::vector<double> differences = minus(series[first], series[second]);
+    const SignFlips flips(differences);
     comparisons[i] = {methods[first].name, methods[second].name,
                       decide::bootstrap_interval(mean(differences), minus(resampled[first], resampled[second])),
-                      sign_flip_p(differences, seed)};
+                      flips.few() ? flips.exact_p() : flips.p(minus(flipped[first], flipped[second]))};
   });
   correct(comparisons);
   return comparisons;
