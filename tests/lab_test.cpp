@@ -161,6 +161,21 @@ TEST(LabFigure, NothingInATextIsSpecial) {
   HONE_EXPECT_ERROR(draw(broken), ErrorCode::io, "broken.gp");
 }
 
+TEST(LabFigure, LogarithmicAxesHaveMarksWithinTheirRange) {
+  const test::TemporaryFolder folder;
+  const auto script = [&](const Figure& figure) { return read_file(write_script(figure, folder.path())); };
+  Figure figure{"log", FigureKind::lines, "t", "x", "y", {{"s", {25, 480}, {3, 0}, {2.3, -1}, {4, 2.3}}}};
+  figure.log_x = figure.log_y = true;
+  EXPECT_NE(script(figure).find("set logscale x\nset xtics (50, 100, 200)\n"), std::string::npos) << script(figure);
+  EXPECT_NE(script(figure).find("set logscale y\nset yrange [2:4.6]\nset ytics (2)\n"), std::string::npos)
+      << script(figure);
+  figure.series[0].x = {1, 1e6};  // many powers
+  EXPECT_NE(script(figure).find("set xtics (1, 10, 100, 1000, 10000, 100000, 1e+06)\n"), std::string::npos)
+      << script(figure);
+  figure.series[0] = {"s", {0, 0}, {0, -1}};  // nothing that the axis could show
+  EXPECT_EQ(script(figure).find("tics ("), std::string::npos) << script(figure);
+}
+
 // The runner. An experiment of seven tasks, whose rows depend on the seed.
 class Dice : public Experiment {
  public:

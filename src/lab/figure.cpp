@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "base/files.h"
 #include "base/subprocess.h"
@@ -67,11 +68,52 @@ std::string data(const Figure& figure) {
   return text;
 }
 
+// Adds the smallest and the largest of the values above 0; both are 0 as long as there is none.
+void widen(std::pair<double, double>& extent, std::span<const double> values) {
+  for (const double value : values) {
+    if (!(value > 0) || !std::isfinite(value)) continue;
+    extent.first = extent.first == 0 ? value : std::min(extent.first, value);
+    extent.second = std::max(extent.second, value);
+  }
+}
+
+std::pair<double, double> extent(const Figure& figure, char axis) {
+  std::pair<double, double> result{0, 0};
+  for (const Series& series : figure.series) {
+    widen(result, axis == 'x' ? series.x : series.y);
+    if (axis == 'x') continue;
+    widen(result, series.low);
+    widen(result, series.high);
+  }
+  return result;
+}
+
+// A logarithmic axis with marks at 1, 2 and 5 times powers of ten, or where those are many at the powers alone.
+// gnuplot's own are powers, of which a narrow range holds one or none, and it widens y to the next power.
+std::string log_axis(const Figure& figure, char axis) {
+  constexpr double most_decades = 3, margin = 1.15;
+  std::string text = fmt::format("set logscale {}\n", axis);
+  auto [low, high] = extent(figure, axis);
+  if (low == 0) return text;
+  if (axis == 'y') {
+    low /= margin;
+    high *= margin;
+    text += fmt::format("set yrange [{:.6g}:{:.6g}]\n", low, high);
+  }
+  std::string marks;
+  const bool few = std::log10(high / low) <= most_decades;
+  for (double power = std::pow(10, std::floor(std::log10(low))); power <= high; power *= 10)
+    for (const double factor : {1, 2, 5})
+      if (power * factor >= low && power * factor <= high && (few || factor == 1))
+        marks += fmt::format("{}{:.6g}", marks.empty() ? "" : ", ", power * factor);
+  return marks.empty() ? text : text + fmt::format("set {}tics ({})\n", axis, marks);
+}
+
 std::string axes(const Figure& figure) {
   std::string text = fmt::format("set title {}\nset xlabel {}\nset ylabel {}\n", gnuplot_string(figure.title),
                                  gnuplot_string(figure.x_label), gnuplot_string(figure.y_label));
-  if (figure.log_x) text += "set logscale x\n";
-  if (figure.log_y) text += "set logscale y\n";
+  if (figure.log_x) text += log_axis(figure, 'x');
+  if (figure.log_y) text += log_axis(figure, 'y');
   if (figure.kind == FigureKind::steps) text += "set yrange [0:1.02]\n";
   if (figure.kind != FigureKind::bars || figure.categories.empty()) return text;
   size_t characters = 0;
