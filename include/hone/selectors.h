@@ -29,8 +29,8 @@ LeaveOneOut leave_one_out_ridge(const Spectrum& spectrum, std::span<const double
                                 std::span<const double> lambda_stars);
 
 // π(T) for the next prompt of a stream, learned from the evidence of the earlier ones (empirical Bayes): the maximum a
-// posteriori of mixing proportions under a Dirichlet of `strength` pseudo-prompts spread as the initial prior, by
-// expectation maximisation, π ← (strength · π_0 + Σ_prompts posterior)/(strength + prompts). It sees labelled examples
+// posteriori of mixing proportions under a Dirichlet of `strength` pseudo-prompts spread as the initial prior, where
+// π = (strength · π_0 + Σ_prompts posterior)/(strength + prompts); by Newton's method. It sees labelled examples
 // only, never a query's answer. One object belongs to one stream; not thread-safe.
 class StepPrior {
  public:

@@ -1,6 +1,8 @@
 // A prior over numbers of steps learned along a stream of prompts.
 #include <algorithm>
+#include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "decide/checks.h"
 #include "decide/eigen.h"
@@ -9,22 +11,38 @@
 namespace hone::decide {
 namespace {
 
-constexpr int most_iterations = 200;
-constexpr double converged = 1e-8;  // largest change of a probability
-constexpr double most_lost = 1;     // log posterior, by an extrapolation
+constexpr int most_iterations = 100;
+constexpr double converged = 1e-8;  // twice what the last step gains in log posterior; the next would gain its square
+constexpr double shortest = 1e-6;   // part of a step
+constexpr double rounding = 1e-9;   // of a log posterior
 
-// One step of expectation maximisation, (strength · π_0 + Σ_prompts posterior)/(strength + prompts), and the log
-// posterior that it starts from, up to a constant.
-struct Step {
-  Step(const Eigen::Map<const RowMajor>& evidence, std::span<const double> initial, double strength,
-       const Eigen::VectorXd& from) {
-    const Eigen::VectorXd likelihoods = evidence * from;
-    objective = likelihoods.array().log().sum() + strength * map(initial).dot(from.array().log().matrix());
-    to = (from.cwiseProduct(evidence.transpose() * likelihoods.cwiseInverse()) + strength * map(initial)) /
-         (static_cast<double>(evidence.rows()) + strength);
+// The log posterior of mixing proportions π, Σ_prompts log(evidence · π) + strength Σ π_0 log π, up to a constant.
+class LogPosterior {
+ public:
+  LogPosterior(std::span<const double> evidence, std::span<const double> initial, double strength)
+      : evidence_(evidence.data(), index(evidence.size() / initial.size()), index(initial.size())),
+        pseudo_prompts_(strength * map(initial)) {}
+
+  double at(const Eigen::VectorXd& prior) const {
+    return (evidence_ * prior).array().log().sum() + pseudo_prompts_.dot(prior.array().log().matrix());
   }
-  Eigen::VectorXd to;
-  double objective;
+  // Newton's step within Σπ = 1, and its directional derivative, which is what the step would gain, twice.
+  std::pair<Eigen::VectorXd, double> step(const Eigen::VectorXd& prior) const {
+    const Eigen::VectorXd weights = (evidence_ * prior).cwiseInverse();
+    const RowMajor weighed = weights.asDiagonal() * evidence_;
+    const Eigen::VectorXd gradient = weighed.colwise().sum().transpose() + pseudo_prompts_.cwiseQuotient(prior);
+    Eigen::MatrixXd curvature = pseudo_prompts_.cwiseQuotient(prior.cwiseAbs2()).asDiagonal();
+    curvature.selfadjointView<Eigen::Lower>().rankUpdate(weighed.transpose());
+    const Eigen::LLT<Eigen::MatrixXd> solver(curvature.selfadjointView<Eigen::Lower>());
+    const Eigen::VectorXd freely = solver.solve(gradient);
+    const Eigen::VectorXd ones = solver.solve(Eigen::VectorXd::Ones(prior.size()));
+    const Eigen::VectorXd along = freely - freely.sum() / ones.sum() * ones;
+    return {along, along.dot(gradient)};
+  }
+
+ private:
+  Eigen::Map<const RowMajor> evidence_;
+  Eigen::VectorXd pseudo_prompts_;
 };
 
 }  // namespace
@@ -46,28 +64,24 @@ void StepPrior::observe(std::span<const double> scores, size_t examples) {
   check_finite("scores", scores);
   const double smallest = *std::min_element(scores.begin(), scores.end());
   for (const double s : scores) evidence_.push_back(std::exp(static_cast<double>(examples) * (smallest - s)));
-  const Eigen::Map<const RowMajor> evidence(evidence_.data(), index(prompts()), index(initial_.size()));
-  const auto step = [&](const Eigen::VectorXd& from) { return Step(evidence, initial_, strength_, from); };
+  const LogPosterior posterior(evidence_, initial_, strength_);
   Eigen::VectorXd prior = map(std::span<const double>(prior_));
+  double value = posterior.at(prior);
   for (int iteration = 0; iteration < most_iterations; ++iteration) {
-    const Step first = step(prior);
-    const Eigen::VectorXd moved = first.to - prior;
-    if (moved.cwiseAbs().maxCoeff() < converged) {
-      prior = first.to;
-      break;
+    const auto [along, gain] = posterior.step(prior);
+    // Shorter, until it stays inside and gains a tenth of what its slope promises.
+    double length = 1, next_value = -INFINITY;
+    Eigen::VectorXd next;
+    for (; length > shortest; length /= 2) {
+      next = prior + length * along;
+      if (next.minCoeff() > 0 && (next_value = posterior.at(next)) >= value + 0.1 * length * gain - rounding) break;
     }
-    // Extrapolates along two steps (SQUAREM, Varadhan & Roland 2008). Where that leaves the simplex or is much less
-    // probable than one step, the two steps stand; a little less is how it gets ahead.
-    const Step second = step(first.to);
-    const Eigen::VectorXd turned = second.to - first.to - moved;
-    const double length = std::max(1.0, moved.norm() / turned.norm());
-    const Eigen::VectorXd ahead = prior + 2 * length * moved + length * length * turned;
-    prior = second.to;
-    if (!(ahead.minCoeff() > 0)) continue;
-    const Step beyond = step(ahead);
-    if (beyond.objective >= second.objective - most_lost) prior = beyond.to;
+    if (length <= shortest) break;  // as far as rounding lets it climb
+    prior = next;
+    value = next_value;
+    if (gain < converged) break;
   }
-  map(std::span(prior_)) = prior;
+  map(std::span(prior_)) = prior / prior.sum();
 }
 
 }  // namespace hone::decide
