@@ -100,10 +100,12 @@ void scale_lanes(float* tile, size_t stride, size_t rows, const float* scale, si
     for (size_t lane = lane_begin; lane < lane_end; ++lane) tile[r * stride + lane] *= scale[lane - lane_begin];
 }
 
-// tile[r][·] += bias[r].
+// tile[r][·] += bias[r]; a row is whole vectors.
 void add_bias(float* tile, size_t stride, size_t rows, const float* bias) {
+  const Float d;
   for (size_t r = 0; r < rows; ++r)
-    for (size_t lane = 0; lane < stride; ++lane) tile[r * stride + lane] += bias[r];
+    for (float* to = tile + r * stride; to < tile + (r + 1) * stride; to += lanes())
+      hn::StoreU(hn::Add(hn::LoadU(d, to), hn::Set(d, bias[r])), d, to);
 }
 
 void LinearForward(const PackedRows& x, size_t first, size_t count, ConstMatrixView w, MatrixView y, bool accumulate,
