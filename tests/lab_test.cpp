@@ -101,6 +101,7 @@ TEST(LabStatistics, EveryPairIsCompared) {
     EXPECT_NEAR(found.mean, expected.mean, 1e-12);
     EXPECT_NEAR(found.low, expected.low, 1e-12);
     EXPECT_NEAR(found.high, expected.high, 1e-12);
+    EXPECT_EQ(pairs[static_cast<size_t>(pair)].p, sign_flip_p(differences));
   }
   methods[2].values.pop_back();
   HONE_EXPECT_ERROR(compare_all(methods), ErrorCode::bad_input, "same has 199");
