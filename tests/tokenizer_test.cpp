@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -10,7 +11,6 @@
 
 #include "base/files.h"
 #include "hone/base.h"
-#include "model/gguf.h"
 #include "model/pre_tokenizer.h"
 #include "model/utf8.h"
 #include "tests/data.h"
@@ -51,7 +51,7 @@ std::vector<Example> published_examples(const std::string& name) {
 }
 
 void expect_published(const std::filesystem::path& model, const std::string& name) {
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(model));
+  const auto tokenizer = Tokenizer::open(model);
   const auto examples = published_examples(name);
   EXPECT_EQ(examples.size(), 46);
   for (const Example& example : examples) EXPECT_EQ(tokenizer->encode(example.text), example.tokens) << example.text;
@@ -184,33 +184,33 @@ TEST(Tokenizer, PublishedBertBge) {
 
 TEST(Tokenizer, RoundTripBpe) {
   HONE_NEED_FILE(vocabulary_file("gpt-2"));
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(vocabulary_file("gpt-2")));
+  const auto tokenizer = Tokenizer::open(vocabulary_file("gpt-2"));
   for (const std::string& text : hard_texts()) EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
 }
 
 TEST(Tokenizer, RoundTripSpm) {
   HONE_NEED_FILE(vocabulary_file("llama-spm"));
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(vocabulary_file("llama-spm")));
+  const auto tokenizer = Tokenizer::open(vocabulary_file("llama-spm"));
   for (const std::string& text : hard_texts())
     EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text.empty() ? "" : " " + text);
 }
 
 TEST(Tokenizer, RoundTripGemma) {
   HONE_NEED_FILE(test::gemma3());
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(test::gemma3()));
+  const auto tokenizer = Tokenizer::open(test::gemma3());
   for (const std::string& text : hard_texts()) EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
 }
 
 TEST(Tokenizer, SmolLMLeavesOutBytesItHasNoTokenFor) {
   HONE_NEED_FILE(test::smollm2());
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(test::smollm2()));
+  const auto tokenizer = Tokenizer::open(test::smollm2());
   EXPECT_EQ(tokenizer->decode(tokenizer->encode("a\x04 b\xFF")), "a b");
   EXPECT_EQ(tokenizer->encode("\x04"), Tokens{});
 }
 
 TEST(Tokenizer, ControlTokensOnlyIfAsked) {
   HONE_NEED_FILE(test::smollm2());
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(test::smollm2()));
+  const auto tokenizer = Tokenizer::open(test::smollm2());
   const std::string text = "<|im_start|>user\nhi<|im_end|>";
   const Tokens plain = tokenizer->encode(text);
   EXPECT_EQ(std::ranges::count_if(plain, [](Token token) { return token <= 16; }), 0);
@@ -231,7 +231,7 @@ TEST(Tokenizer, ControlTokensOnlyIfAsked) {
 
 TEST(Tokenizer, LlamaControlTokens) {
   HONE_NEED_FILE(vocabulary_file("llama-spm"));
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(vocabulary_file("llama-spm")));
+  const auto tokenizer = Tokenizer::open(vocabulary_file("llama-spm"));
   EXPECT_EQ(tokenizer->encode("<s>", true), (Tokens{1}));
   EXPECT_EQ(tokenizer->decode(tokenizer->encode("<s></s><unk>")), " <s></s><unk>");
   // Each text between control tokens starts like a text of its own.
@@ -245,7 +245,7 @@ TEST(Tokenizer, LlamaControlTokens) {
 
 TEST(Tokenizer, GemmaUserDefinedTokensAreAlwaysFound) {
   HONE_NEED_FILE(test::gemma3());
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(test::gemma3()));
+  const auto tokenizer = Tokenizer::open(test::gemma3());
   EXPECT_EQ(tokenizer->encode("\n\n\n"), (Tokens{109}));
   EXPECT_EQ(tokenizer->encode(std::string(32, '\n')), (Tokens{137, 107}));
   EXPECT_EQ(tokenizer->encode("    "), (Tokens{140}));
@@ -260,7 +260,7 @@ TEST(Tokenizer, LongRunsAreNotQuadratic) {
   HONE_NEED_FILE(vocabulary_file("gpt-2"));
   HONE_NEED_FILE(vocabulary_file("llama-spm"));
   for (const char* name : {"gpt-2", "llama-spm"}) {
-    const auto tokenizer = Tokenizer::from_gguf(Gguf::open(vocabulary_file(name)));
+    const auto tokenizer = Tokenizer::open(vocabulary_file(name));
     for (const std::string unit : {"a", " ", "\n", "!", "7", "\xFF", "\xE4\xB8\xAD", "ab"}) {
       std::string text;
       while (text.size() < 1'000'000) text += unit;
@@ -272,7 +272,7 @@ TEST(Tokenizer, LongRunsAreNotQuadratic) {
 
 TEST(Tokenizer, OneTokenizerManyThreads) {
   HONE_NEED_FILE(vocabulary_file("gpt-2"));
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(vocabulary_file("gpt-2")));
+  const auto tokenizer = Tokenizer::open(vocabulary_file("gpt-2"));
   const auto examples = published_examples("gpt-2");
   std::vector<int> wrong(4, 0);
   std::vector<std::thread> workers;
@@ -296,7 +296,7 @@ VocabularyFile& small_bpe(VocabularyFile& file, const std::string& pre) {
 TEST(Tokenizer, IgnoreMergesTakesWholeWords) {
   VocabularyFile file;
   small_bpe(file, "llama-bpe").texts("tokenizer.ggml.merges", {"a b"}).integer("tokenizer.ggml.bos_token_id", 7);
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(file.write()));
+  const auto tokenizer = Tokenizer::open(file.write());
   EXPECT_EQ(tokenizer->encode("abc"), (Tokens{6}));
   EXPECT_EQ(tokenizer->encode("abcb"), (Tokens{4, 2, 1}));
   EXPECT_TRUE(tokenizer->adds_bos());
@@ -305,7 +305,7 @@ TEST(Tokenizer, IgnoreMergesTakesWholeWords) {
 TEST(Tokenizer, MergesByRank) {
   VocabularyFile file;
   small_bpe(file, "qwen2").texts("tokenizer.ggml.merges", {"\u0120 a", "a b"});
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(file.write()));
+  const auto tokenizer = Tokenizer::open(file.write());
   EXPECT_EQ(tokenizer->encode("abc"), (Tokens{4, 2}));
   EXPECT_EQ(tokenizer->encode(" abc"), (Tokens{5, 1, 2}));
   EXPECT_EQ(tokenizer->encode("a<tool>b<end>"), (Tokens{0, 8, 1}));  // no letter for "<end>" here
@@ -320,7 +320,7 @@ TEST(Tokenizer, MergesByRank) {
 void expect_error(const VocabularyFile& file, ErrorCode code, const std::string& field) {
   const auto path = file.write();
   try {
-    Tokenizer::from_gguf(Gguf::open(path));
+    Tokenizer::open(path);
     FAIL() << "no error about " << field;
   } catch (const Error& error) {
     EXPECT_EQ(error.code, code);
@@ -365,7 +365,7 @@ TEST(Tokenizer, SentencePieceTiesAndUnusedPieces) {
   VocabularyFile file;
   file.text("tokenizer.ggml.model", "llama").boolean("tokenizer.ggml.add_space_prefix", false);
   file.texts("tokenizer.ggml.tokens", tokens).integers("tokenizer.ggml.token_type", kinds);
-  const auto tokenizer = Tokenizer::from_gguf(Gguf::open(file.reals("tokenizer.ggml.scores", scores).write()));
+  const auto tokenizer = Tokenizer::open(file.reals("tokenizer.ggml.scores", scores).write());
   EXPECT_EQ(tokenizer->encode("aaa"), (Tokens{1, 0}));
   EXPECT_EQ(tokenizer->encode("bb"), (Tokens{2, 2}));
   EXPECT_EQ(tokenizer->encode("xyz"), (Tokens{5}));  // neither x, y nor z is a piece
@@ -393,7 +393,7 @@ TEST(ChatTemplate, ChatMl) {
 
 TEST(ChatTemplate, SmolLMDefaultSystemPrompt) {
   HONE_NEED_FILE(test::smollm2());
-  const Gguf file = Gguf::open(test::smollm2());
+  const std::filesystem::path file = test::smollm2();
   EXPECT_EQ(chat_template_of(file), ChatTemplate::chatml);
   const std::vector<ChatMessage> chat = {{"user", "Hi"}};
   EXPECT_EQ(format_chat(chat_template_of(file), chat, default_system_of(file)),
@@ -436,13 +436,13 @@ TEST(ChatTemplate, RecognisedInTheFile) {
       {"{{ '<|start_header_id|>' + role }}", ChatTemplate::llama3}};
   for (const auto& [text, expected] : known) {
     VocabularyFile file;
-    const Gguf gguf = Gguf::open(file.text("tokenizer.chat_template", text).write());
+    const std::filesystem::path gguf = file.text("tokenizer.chat_template", text).write();
     EXPECT_EQ(chat_template_of(gguf), expected);
     EXPECT_EQ(default_system_of(gguf), expected == ChatTemplate::chatml ? "You are Qwen." : "");
   }
   for (const char* text : {"", "[INST] {{ content }} [/INST]"}) {
     VocabularyFile file;
-    const Gguf gguf = Gguf::open(file.text("tokenizer.chat_template", text).write());
+    const std::filesystem::path gguf = file.text("tokenizer.chat_template", text).write();
     try {
       chat_template_of(gguf);
       FAIL() << text;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -9,8 +10,6 @@
 #include <vector>
 
 namespace hone {
-
-class Gguf;
 
 using Token = int32_t;
 
@@ -20,8 +19,8 @@ class Tokenizer {
   // Reads `tokenizer.ggml.*`. Supported: model "gpt2" (byte-level BPE) with the pre-tokenisers smollm, gpt-2, llama-bpe
   // and qwen2, model "llama" (SentencePiece-style merges by score, with byte fallback), and model "bert" (WordPiece in
   // lower case without accents, where decode(encode(text)) is not text).
-  // Throws Error{corrupt, unsupported} naming the file and the field.
-  static std::unique_ptr<const Tokenizer> from_gguf(const Gguf& file);
+  // Throws Error{not_found, bad_input, io, corrupt, unsupported} naming the file and the field.
+  static std::unique_ptr<const Tokenizer> open(const std::filesystem::path& gguf);
   virtual ~Tokenizer() = default;
 
   // No BOS or EOS is added. With `special`, control tokens written out in the text ("<|im_end|>") become their ids;
@@ -52,11 +51,12 @@ enum class ChatTemplate { chatml, gemma, llama3 };
 
 // From a name ("chatml", "gemma", "llama3"). Throws Error{bad_input} listing the names.
 ChatTemplate chat_template_named(std::string_view name);
-// Recognised from the text of `tokenizer.chat_template`. Throws Error{unsupported} that names --template if it is
-// missing or none of the three.
-ChatTemplate chat_template_of(const Gguf& file);
-// The system message that a ChatML `tokenizer.chat_template` puts in when none is given; "" if it puts in none.
-std::string default_system_of(const Gguf& file);
+// Recognised from the text of the file's `tokenizer.chat_template`. Throws Error{unsupported} that names --template if
+// it is missing or none of the three; for a file that is no GGUF as Tokenizer::open.
+ChatTemplate chat_template_of(const std::filesystem::path& gguf);
+// The system message that a ChatML `tokenizer.chat_template` puts in when none is given; "" if it puts in none. Throws
+// as Tokenizer::open.
+std::string default_system_of(const std::filesystem::path& gguf);
 // The prompt up to where the assistant's answer starts; to be encoded with special = true. BOS is not written.
 // `default_system` is what ChatML models such as SmolLM2 put in when no system message is given (may be empty).
 // Throws Error{bad_input} for unknown roles, no messages, or an order that the template does not allow.

@@ -50,17 +50,6 @@ size_t open_regular(const std::filesystem::path& path, int fd) {
   return static_cast<size_t>(info.st_size);
 }
 
-// False with errno where the system refuses.
-bool write_all(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t put = ::write(fd, bytes.data(), bytes.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return false;
-    bytes.remove_prefix(static_cast<size_t>(put));
-  }
-  return true;
-}
-
 // A new file beside `path`, with the permissions that a new file has here; -1 with errno where the system refuses.
 int open_beside(const std::filesystem::path& path, std::string& temporary) {
   constexpr int most = 1000;
@@ -163,6 +152,16 @@ void write_file_from(const std::filesystem::path& path, uint64_t offset, std::st
   if (fd < 0 || ::ftruncate(fd, at) != 0 || ::lseek(fd, at, SEEK_SET) != at || !write_all(fd, contents) ||
       ::fsync(fd) != 0)
     fail(path, "write");
+}
+
+bool write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(fd, bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return false;
+    bytes.remove_prefix(static_cast<size_t>(put));
+  }
+  return true;
 }
 
 bool is_there(const std::filesystem::path& path) {

@@ -47,6 +47,9 @@ void write_file_atomically(const std::filesystem::path& path, std::span<const st
 // what stood before `offset` is then untouched.
 void write_file_from(const std::filesystem::path& path, uint64_t offset, std::string_view contents);
 
+// Writes all of `bytes` to an open file; false with errno where the system refuses.
+bool write_all(int fd, std::string_view bytes);
+
 // Whether it is there; false where the system cannot say.
 bool is_there(const std::filesystem::path& path);
 

@@ -8,7 +8,6 @@
 #include "cli/session_options.h"
 #include "cli/streams.h"
 #include "cli/terminal_text.h"
-#include "model/gguf.h"
 
 namespace hone::cli {
 namespace {
@@ -29,7 +28,7 @@ struct Arguments {
 std::vector<Token> prompt_tokens(const Arguments& arguments, const Model& model) {
   const std::string prompt = arguments.prompt == "-" ? read_standard_input() : arguments.prompt;
   if (!arguments.chat && arguments.chat_template.empty()) return model.tokenizer().encode(prompt);
-  const Gguf file = Gguf::open(arguments.model.path);
+  const std::filesystem::path& file = arguments.model.path;
   const ChatTemplate chat_template =
       arguments.chat_template.empty() ? chat_template_of(file) : chat_template_named(arguments.chat_template);
   const ChatMessage message{"user", prompt};

@@ -13,6 +13,7 @@
 #include "cli/progress.h"
 #include "hone/tokenizer.h"
 #include "model/gguf.h"
+#include "model/gguf_tokenizer.h"
 #include "model/model_hub.h"
 
 namespace hone::cli {

@@ -8,7 +8,6 @@
 #include "cli/options.h"
 #include "cli/streams.h"
 #include "hone/tokenizer.h"
-#include "model/gguf.h"
 
 namespace hone::cli {
 namespace {
@@ -20,7 +19,7 @@ struct Options {
 };
 
 void run(const Options& options) {
-  const auto tokenizer = read_model([&] { return Tokenizer::from_gguf(Gguf::open(options.model)); });
+  const auto tokenizer = read_model([&] { return Tokenizer::open(options.model); });
   const std::vector<Token> tokens = tokenizer->encode(read_standard_input(), options.special);
   const std::string ids = fmt::format("{}", fmt::join(tokens, options.json ? ", " : " "));
   if (options.json)

@@ -14,7 +14,6 @@ class BasicTokenizer {
     bool lower_case = true;
     bool strip_accents = true;     // canonical decomposition, then nonspacing marks are left out
     bool split_ideographs = true;  // every CJK ideograph is a word
-    bool operator==(const Options&) const = default;
   };
   explicit BasicTokenizer(const Options& options) : options_(options) {}
 

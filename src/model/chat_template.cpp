@@ -4,8 +4,7 @@
 #include <utility>
 
 #include "hone/base.h"
-#include "hone/tokenizer.h"
-#include "model/gguf.h"
+#include "model/gguf_tokenizer.h"
 
 namespace hone {
 namespace {
@@ -103,6 +102,10 @@ std::string default_system_of(const Gguf& file) {
   }
   return "";
 }
+
+ChatTemplate chat_template_of(const std::filesystem::path& gguf) { return chat_template_of(Gguf::open(gguf)); }
+
+std::string default_system_of(const std::filesystem::path& gguf) { return default_system_of(Gguf::open(gguf)); }
 
 std::string format_chat(ChatTemplate chat_template, std::span<const ChatMessage> messages,
                         std::string_view default_system) {

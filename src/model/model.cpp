@@ -7,6 +7,7 @@
 
 #include "base/files.h"
 #include "base/parallel.h"
+#include "model/gguf_tokenizer.h"
 #include "model/model_impl.h"
 
 namespace hone {
@@ -18,7 +19,7 @@ constexpr size_t logit_values = size_t{1} << 23;
 }  // namespace
 
 Model::Impl::Impl(Gguf gguf) : file(std::move(gguf)), architecture(read_architecture(file)) {
-  tokenizer = Tokenizer::from_gguf(file);
+  tokenizer = read_tokenizer(file);
   embedding = file.find_tensor("token_embd.weight");
   const auto width = static_cast<size_t>(architecture.config.width);
   if (!embedding || embedding->shape.size() != 2 || embedding->cols() != width || embedding->rows() > (1u << 30))

@@ -19,7 +19,6 @@ WordPieceTokenizer::WordPieceTokenizer(Definition definition)
     : VocabularyTokenizer(std::move(definition.vocabulary)),
       unknown_(definition.unknown),
       sep_(definition.sep),
-      words_(definition.words),
       basic_(definition.words),
       longest_word_(definition.longest_word) {
   pieces_.resize(vocabulary_.size());

@@ -26,7 +26,6 @@ class WordPieceTokenizer final : public VocabularyTokenizer {
   // The tokens that stand before and after every text. bos() is the first, too.
   Token cls() const { return vocabulary_.bos; }
   Token sep() const { return sep_; }
-  const BasicTokenizer::Options& words() const { return words_; }
 
  private:
   // A vocabulary whose words' first pieces start with U+2581, as GGUF files write them.
@@ -46,7 +45,6 @@ class WordPieceTokenizer final : public VocabularyTokenizer {
   void encode_word(std::string_view word, std::vector<Token>& out) const;
 
   Token unknown_, sep_;
-  BasicTokenizer::Options words_;
   BasicTokenizer basic_;
   size_t longest_word_;
   size_t longest_piece_ = 0;                               // bytes

@@ -67,16 +67,6 @@ void mark_used(const fs::path& file) {
   ::utimensat(AT_FDCWD, file.c_str(), times.data(), 0);
 }
 
-bool write_all(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t put = ::write(fd, bytes.data(), bytes.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return false;
-    bytes.remove_prefix(static_cast<size_t>(put));
-  }
-  return true;
-}
-
 bool write_row(const fs::path& folder, const fs::path& file, std::string_view bytes) {
   std::string temporary = (folder / (std::string(temporary_prefix) + "XXXXXX")).string();
   const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);

@@ -9,7 +9,6 @@
 
 #include "hone/base.h"
 #include "hone/tokenizer.h"
-#include "model/gguf.h"
 #include "model/wordpiece.h"
 
 int main(int argc, char** argv) {
@@ -22,7 +21,7 @@ int main(int argc, char** argv) {
     if (std::filesystem::is_directory(argv[1]))
       tokenizer = hone::WordPieceTokenizer::open_folder(argv[1]);
     else
-      tokenizer = hone::Tokenizer::from_gguf(hone::Gguf::open(argv[1]));
+      tokenizer = hone::Tokenizer::open(argv[1]);
     std::string text;
     uint32_t length = 0;
     while (std::fread(&length, sizeof length, 1, stdin) == 1) {
