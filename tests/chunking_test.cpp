@@ -167,6 +167,26 @@ TEST(Chunking, CopesWithATokenizerThatCannotSpellTheText) {
   EXPECT_EQ(whole, document);
 }
 
+// As SmolLM2's vocabulary lacks some control characters.
+TEST(Chunking, KeepsBytesThatHaveNoToken) {
+  class WithoutControls : public test::ByteTokenizer {
+   public:
+    std::vector<Token> encode(std::string_view text, bool = false) const override {
+      std::vector<Token> tokens;
+      for (const char c : text)
+        if (c != '\x04') tokens.push_back(static_cast<unsigned char>(c));
+      return tokens;
+    }
+  };
+  const WithoutControls tokenizer;
+  for (const size_t length : {5, 16, 17, 32, 40, 63}) {
+    const std::string document = "\x04" + std::string(length, 'x') + "\x04\x04";
+    std::string whole;
+    for (const Piece& piece : chunks(document, tokenizer, 16)) whole += piece.text;
+    EXPECT_EQ(whole, document) << length;
+  }
+}
+
 TEST(Chunking, OneLineOfTwentyMegabytes) {
   const test::ByteTokenizer tokenizer;
   const std::string document(20 << 20, 'x');

@@ -1,6 +1,8 @@
 // The program as its users meet it: what every subcommand prints, its exit codes, and what it says when it cannot.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -142,6 +144,7 @@ TEST_F(CommandLine, OptionsThatCouldNotMatterAreRefused) {
       {{"complete", llama, "p", "--store", "s", "--encoder", "e"}, "--encoder requires --retrieval"},
       {{"eval", llama, "f", "--store", "s", "--encoder", "e"}, "--encoder requires --retrieval"},
       {{"search", "s", "word", "--encoder", "e"}, "--encoder requires --retrieval"},
+      {{"search", "s", "word", "--model", llama}, "--model requires --retrieval"},
       {{"eval", llama, "f", "--store", "s", "--no-published", "--published-rank", "2"}, "--no-published"},
       {{"eval", llama, "f", "--store", "s", "--protocol", "complete", "--published-rate", "1"}, "no such row"},
       {{"score", llama, "f", "--second-halves", "--stride", "9"}, "--stride"},
@@ -174,6 +177,60 @@ TEST_F(CommandLine, StepSizesStandBetweenCommas) {
                              "32", "--json", "--context-neighbours", "0", "--neighbour-steps", "1e-4,3e-4", text}));
   EXPECT_EQ(evaluation["windows"], 1);
   EXPECT_EQ(run_program({"eval", llama, "--store", where, "--neighbour-steps", "1e-4,-1", text}).code, 2);
+}
+
+// Each shows in what was decided, or in what was evaluated.
+TEST_F(CommandLine, OptionsOfTheMixtureArrive) {
+  const std::string where = store();
+  const auto decided = [&](const Arguments& more) {
+    Arguments all = {"complete", llama, usual_prompt, "--store", where, "-n", "1", "--block-tokens", "8", "--json"};
+    all.insert(all.end(), more.begin(), more.end());
+    return object_of(run_program(all))["hone"];
+  };
+  const auto answering = [](const json& decision) {
+    return std::ranges::count_if(decision["experts"], [](const json& expert) { return expert["weight"] > 0; });
+  };
+  // Of the prompt's 23 tokens the last 8, or all that have a block before them.
+  const json plain = decided({});
+  EXPECT_EQ(plain["evidence_tokens"], 8);
+  EXPECT_EQ(decided({"--judged-blocks", "2"})["evidence_tokens"], 15);
+  EXPECT_EQ(decided({"--judged-blocks", "0"})["evidence_tokens"], 0);
+  // Bayes loses what its prior gives to others than the base, a fixed share more with every token.
+  EXPECT_GT(plain["bound_bits"], 2);
+  EXPECT_EQ(decided({"--sharing", "fixed-share"})["bound_bits"], plain["bound_bits"]);
+  EXPECT_NEAR(decided({"--sharing", "bayes"})["bound_bits"], -std::log2(0.4), 1e-9);
+  EXPECT_GT(answering(plain), 2);
+  EXPECT_EQ(answering(decided({"--answering-experts", "1"})), 2);
+  std::vector<std::string> names;
+  const json stepped = decided({"--prompt-steps", "2e-4", "--context-steps", "5e-4,6e-4"});
+  for (const json& expert : stepped["experts"]) names.push_back(expert["name"]);
+  EXPECT_EQ(names, (std::vector<std::string>{"base", "prompt 0.0002", "neighbours 0.0001", "neighbours 0.0003",
+                                             "neighbours 0.0006", "context + neighbours 0.0005",
+                                             "context + neighbours 0.0006", "context"}));
+
+  const std::string held = write("held", sentences(9, 80));
+  // A method's settings and bits.
+  const auto evaluated = [&](const std::string& method, const Arguments& more) {
+    Arguments all = {"eval",     llama, "--store",        where, held,        "--offset", "20",
+                     "--prefix", "48",  "--continuation", "24",  "--windows", "1",        "--no-published",
+                     "--json"};
+    all.insert(all.end(), more.begin(), more.end());
+    const json evaluation = object_of(run_program(all));
+    for (const json& row : evaluation["tables"][0]["rows"])
+      if (row["name"] == method) return row;
+    return json();
+  };
+  const Arguments of_steps = {"--context-neighbours", "1",    "--sharing",       "bayes",
+                              "--prompt-steps",       "2e-4", "--context-steps", "5e-4"};
+  EXPECT_EQ(evaluated("mixture", of_steps)["settings"], "base + 4 steps, Bayes");
+  EXPECT_EQ(evaluated("mixture-with-context", of_steps)["settings"], "all 7 experts, Bayes");
+  const auto completed = [&](const Arguments& more) {
+    Arguments all = {"--protocol", "complete", "--block-tokens", "8"};
+    all.insert(all.end(), more.begin(), more.end());
+    return evaluated("complete", all)["bits"];
+  };
+  EXPECT_NE(completed({}), completed({"--judged-blocks", "0"}));
+  EXPECT_NE(completed({}), completed({"--answering-experts", "1"}));
 }
 
 TEST_F(CommandLine, NumbersThatAreNoneOrOutOfReach) {
@@ -308,7 +365,7 @@ TEST_F(CommandLine, EvalComparesTheMethods) {
     EXPECT_EQ(object["skipped"].size(), 1u);
     ASSERT_EQ(object["tables"].size(), 2u);
     for (const json& table : object["tables"]) {
-      expect_keys(table, {"neighbours", "removed", "without_neighbours", "rows"});
+      expect_keys(table, {"neighbours", "removed", "without_neighbours", "without_context", "rows"});
       for (const json& row : table["rows"])
         expect_keys(row, {"name", "settings", "bpb", "gain", "gain_ci", "gain_median", "gain_corpus", "worse",
                           "harm_bits_max", "bound_bits", "seconds"});

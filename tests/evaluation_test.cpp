@@ -244,5 +244,54 @@ TEST(EvaluateDuplicates, AFilesOwnChunksAreNeverItsNeighbours) {
   }
 }
 
+TEST(EvaluateDuplicates, AFilesOwnChunksAreKnownFromEveryFolder) {
+  const SmallStore store(Model::open(tiny_model("llama")), 200);
+  store.folder.write("elsewhere/own.txt", held_out_text);
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(store.folder.path() / "elsewhere");
+  store.store->index({"own.txt"}, store.model->tokenizer(), {.chunk_tokens = 200});
+  std::filesystem::current_path(before);
+  EvaluationOptions options = small_options(Protocol::continuation);
+  options.duplicate_share = 0.5;
+  const Evaluation evaluation =
+      evaluate(store.model, *store.store, {store.folder.path() / "elsewhere" / "own.txt"}, options);
+  EXPECT_EQ(evaluation.tables[0].removed, 0U);
+  // Elsewhere it is another file, and teaches.
+  store.folder.write("here/own.txt", held_out_text);
+  std::filesystem::current_path(store.folder.path() / "here");
+  const Evaluation other = evaluate(store.model, *store.store, {"own.txt"}, options);
+  std::filesystem::current_path(before);
+  EXPECT_GT(other.tables[0].removed, 0U);
+}
+
+TEST(EvaluateContext, WhatDoesNotFitIsLeftOutAndCounted) {
+  const auto model = Model::open(tiny_model("llama"));
+  const auto context = static_cast<size_t>(model->config().context);
+  const SmallStore store(model, context / 2, {}, {{"long.txt", prose(0, 200, 5)}});
+  store.folder.write("held.txt", held_out_text);
+  for (const Protocol protocol : {Protocol::continuation, Protocol::complete}) {
+    EvaluationOptions options = small_options(protocol);
+    options.session.context_neighbours = 2;
+    const Evaluation evaluation = evaluate(model, *store.store, {store.folder.path() / "held.txt"}, options);
+    expect_consistent(evaluation);
+    for (const EvaluationTable& table : evaluation.tables) {
+      EXPECT_EQ(table.without_neighbours, 0U);
+      EXPECT_EQ(table.without_context, 1U);
+      if (protocol == Protocol::continuation) {
+        EXPECT_EQ(row(table, "in-context").bits, row(table, "base").bits);
+      }
+    }
+  }
+  EXPECT_EQ(evaluate(model, *store.store, {store.folder.path() / "held.txt"},
+                     [] {
+                       EvaluationOptions options = small_options(Protocol::continuation);
+                       options.session.context_neighbours = 0;
+                       return options;
+                     }())
+                .tables[0]
+                .without_context,
+            0U);
+}
+
 }  // namespace
 }  // namespace hone::test

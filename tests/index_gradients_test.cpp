@@ -152,6 +152,40 @@ TEST_P(IndexGradients, LibraryAndProgramShareThem) {
   EXPECT_EQ(complete()["gradients_computed"], 0);
 }
 
+// A row that an answer needed pushes out one row, and one is computed when the first rows are asked for again.
+TEST_P(IndexGradients, OneLostRowIsOneRowComputed) {
+  index();
+  const auto model = Model::open(model_file());
+  const Store reader = Store::open(store(), identity_of(*model));
+  const CorpusStatistics statistics = load_statistics(*model, reader, -1);
+  store_gradients(*model, reader, statistics, plenty);
+  const Folder all = rows_of(store());
+  const uint64_t budget = all.bytes / all.files * 11 / 2;
+  fs::remove_all(store() / "gradients");
+  ASSERT_EQ(store_gradients(*model, reader, statistics, budget), 5u);
+  const std::vector<Chunk> last = {reader.chunk(reader.chunk_ids().back())};
+  size_t computed = 0;
+  neighbour_direction(*model, reader, statistics, last, budget, Precision::fp32, {}, &computed);
+  ASSERT_EQ(computed, 1u);
+  EXPECT_EQ(store_gradients(*model, reader, statistics, budget), 1u);
+  EXPECT_EQ(store_gradients(*model, reader, statistics, budget), 0u);
+}
+
+// What `index` was told holds for answers that are told nothing.
+TEST_P(IndexGradients, TheBudgetIsTheStores) {
+  index({"--gradients"});
+  const Folder all = rows_of(store());
+  const uint64_t budget = all.bytes / all.files * 5 / 2;
+  index({"--gradient-budget", std::to_string(budget)});
+  fs::remove_all(store() / "gradients");
+  complete();
+  EXPECT_EQ(rows_of(store()).files, 2u);
+  index({"--gradients"});
+  EXPECT_EQ(rows_of(store()).files, 2u);
+  complete({"--gradient-budget", "1GiB"});
+  EXPECT_GT(rows_of(store()).files, 2u);
+}
+
 TEST_P(IndexGradients, DamagedRowsAreComputedAgain) {
   index({"--gradients"});
   std::vector<fs::path> files;

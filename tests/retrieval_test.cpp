@@ -171,8 +171,11 @@ TEST_F(RetrievalTest, ARequestSaysHowItsNeighboursWereFound) {
 
 TEST_F(RetrievalTest, EveryProtocolEvaluatesWithIt) {
   store_vectors(*model, store);
-  for (const Protocol protocol : {Protocol::continuation, Protocol::score, Protocol::complete})
-    for (const Retrieval retrieval : {Retrieval::vectors, Retrieval::fused, Retrieval::sift}) {
+  const fs::path file = shared->folder.path() / "held/out.txt";
+  const std::vector<Token> tokens = model->tokenizer().encode(read_file(file));
+  for (const Protocol protocol : {Protocol::continuation, Protocol::score, Protocol::complete}) {
+    // What is mixed of everything, in bits; and the neighbours that it rests on.
+    const auto bits = [&](Retrieval retrieval) {
       EvaluationOptions options;
       options.protocol = protocol;
       options.offset = 4;
@@ -180,10 +183,25 @@ TEST_F(RetrievalTest, EveryProtocolEvaluatesWithIt) {
       options.continuation = 20;
       options.run_published = false;
       options.session = small_options(retrieval);
-      const Evaluation evaluation = evaluate(model, store, {shared->folder.path() / "held/out.txt"}, options);
+      const Evaluation evaluation = evaluate(model, store, {file}, options);
       EXPECT_EQ(evaluation.windows, 1u);
-      for (const EvaluationRow& row : evaluation.tables[0].rows) EXPECT_TRUE(std::isfinite(row.bpb)) << row.name;
+      return evaluation.tables[0].rows.back().bits;
+    };
+    const auto neighbours = [&](Retrieval retrieval) {
+      const auto text = std::span(tokens).subspan(4, protocol == Protocol::score ? 60 : 40);
+      std::vector<int64_t> ids;
+      for (const Neighbour& one : find_neighbours(*model, store, retrieval, text, small_options(retrieval).neighbours))
+        ids.push_back(one.chunk_id);
+      return ids;
+    };
+    size_t others = 0;
+    for (const Retrieval retrieval : {Retrieval::vectors, Retrieval::fused, Retrieval::sift}) {
+      if (neighbours(retrieval) == neighbours(Retrieval::bm25)) continue;
+      EXPECT_NE(bits(retrieval), bits(Retrieval::bm25)) << name(retrieval);
+      ++others;
     }
+    EXPECT_GT(others, 0u);
+  }
 }
 
 TEST_F(RetrievalTest, VectorsOfAnEncoder) {
@@ -298,10 +316,12 @@ TEST_F(RetrievalProgram, FromIndexToAnswer) {
   EXPECT_EQ(indexed["vectors_computed"], indexed["chunks"]);
   EXPECT_EQ(index({"--vectors"})["vectors_computed"], 0);
   for (const std::string way : {"bm25", "vectors", "fused", "sift"}) {
-    const json found = object_of(with(search, {way, "--model", llama}));
+    std::vector<std::string> by = {way};
+    if (way != "bm25") by.insert(by.end(), {"--model", llama});
+    const json found = object_of(with(search, by));
     EXPECT_EQ(found["retrieval"], way);
     EXPECT_EQ(found["neighbours"].size(), 3u);
-    const Result shown = run_program(with(search, {way, "--model", llama}));
+    const Result shown = run_program(with(search, by));
     EXPECT_EQ(shown.code, 0);
     EXPECT_NE(shown.out.find("  #"), std::string::npos);
     const json answer = object_of(with(complete, {way}))["hone"];
@@ -337,6 +357,11 @@ TEST_F(RetrievalProgram, TheStoreRemembersItsEncoder) {
   const std::vector<std::string> search = {"search", place("store"), question, "-k", "3", "--retrieval", "vectors"};
   const json found = object_of(search);
   EXPECT_EQ(found["neighbours"].size(), 3u);
+  std::vector<std::string> with_model = search;
+  with_model.insert(with_model.end(), {"--model", llama});
+  const Result refused = run_program(with_model);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.err.find("--model is for vectors of a model's own states"), std::string::npos) << refused.err;
   const json answer =
       object_of({"complete", llama, question, "--store", place("store"), "-n", "2", "--retrieval", "vectors"})["hone"];
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(answer["neighbours"][i]["path"], found["neighbours"][i]["path"]);

@@ -123,12 +123,18 @@ struct CorpusStatistics {
   static CorpusStatistics deserialize(std::span<const std::byte> bytes);  // throws Error{corrupt}
 };
 
+// Bytes of gradient rows that a store keeps where a request does not say: what it was told last, else the default.
+constexpr uint64_t default_gradient_budget = 2ull << 30;
+uint64_t gradient_budget(const Store& store);
+// Needs Store::create().
+void remember_gradient_budget(Store& store, uint64_t bytes);
+
 struct LearnOptions {
   int first_layer = -1;  // −1: default_first_adapted_layer
   size_t preconditioner_chunks = 24;
   size_t pairs = 24;  // of a chunk and its successor
   size_t neighbours = 5;
-  uint64_t gradient_budget = 2ull << 30;
+  uint64_t gradient_budget = default_gradient_budget;
   uint64_t seed = 0;
 };
 // Factored second moments of chunk gradients (Adafactor form, Shazeer & Stern 2018) and relative step sizes
@@ -174,7 +180,7 @@ struct SessionOptions {
   size_t judged_blocks = 1;        // so many of the last ones; each costs a lesson of its own
   size_t answering_experts = 4;    // beside the base, heaviest first; the others' weight goes to these in proportion
   bool learn_from_answer = false;  // generated tokens move the weights too
-  uint64_t gradient_budget = 2ull << 30;
+  uint64_t gradient_budget = default_gradient_budget;
   Retrieval retrieval = Retrieval::bm25;                 // how the neighbours are found
   std::shared_ptr<const TextEncoder> encoder = nullptr;  // who made the store's vectors; nullptr: the model itself
 };
@@ -303,6 +309,7 @@ struct EvaluationTable {
   std::string neighbours;         // "all" or "without near-duplicates"
   size_t removed = 0;             // neighbours that were near-duplicates
   size_t without_neighbours = 0;  // windows that found none: there the base answers in every row that needs them
+  size_t without_context = 0;     // windows whose neighbours do not fit the model's context beside the text: likewise
   std::vector<EvaluationRow> rows;
   decide::Interval with_context_minus_context_only;  // of the gains, paired
 };

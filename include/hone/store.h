@@ -18,9 +18,10 @@ namespace hone {
 // A stretch of one indexed file.
 struct Chunk {
   int64_t id = 0;
-  std::string hash;  // content_hash of `text`
-  std::string path;  // of the file it came from, as given at indexing
-  int ordinal = 0;   // position within its file: the chunk after this one has ordinal + 1
+  std::string hash;      // content_hash of `text`
+  std::string path;      // of the file it came from, as given at indexing
+  std::string location;  // the same, absolute
+  int ordinal = 0;       // position within its file: the chunk after this one has ordinal + 1
   std::string text;
   std::vector<Token> tokens;
 };
@@ -164,6 +165,8 @@ class Store {
   // Gradient rows: opaque bytes under a key, one file each, least recently used deleted beyond the budget.
   // Safe with many processes; a damaged or missing row is std::nullopt, never an error.
   std::optional<StoredRow> find_row(const std::string& key) const;
+  // What a row takes of a budget: itself, its key and a header.
+  static uint64_t bytes_of_row(const std::string& key, size_t row_bytes);
   // Keeps at most `budget_bytes` of rows. A full disk is not an error: the row is not kept.
   void keep_row(const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) const;
 

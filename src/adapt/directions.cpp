@@ -1,11 +1,16 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "adapt/gradients.h"
 #include "adapt/retrieval.h"
 #include "base/parallel.h"
 
 namespace hone {
 namespace {
+
+constexpr const char* budget_name = "gradient budget";
 
 std::string row_key(const Model& model, const Chunk& chunk, int first_layer) {
   return fmt::format("{}/{}/layers {}-{}/all tokens/{}", chunk.hash, model.base_hash(), first_layer,
@@ -48,9 +53,33 @@ std::vector<std::byte> gradient_row(const Model& model, const Chunk& chunk, cons
 
 }  // namespace
 
+namespace {
+
+// Marks the rows that are kept as used, the first chunks' last: what has to go for the first rows are then the last.
+void prefer_first_rows(const Model& model, const Store& store, int first_layer, std::vector<int64_t> ids) {
+  std::ranges::reverse(ids);
+  for (const int64_t id : ids)
+    if (const std::optional<Chunk> chunk = find_chunk(store, id))
+      (void)store.find_row(row_key(model, *chunk, first_layer));
+}
+
+}  // namespace
+
+uint64_t gradient_budget(const Store& store) {
+  const std::optional<std::vector<std::byte>> told = store.value(budget_name);
+  uint64_t bytes = default_gradient_budget;
+  if (told && told->size() == sizeof bytes) std::memcpy(&bytes, told->data(), sizeof bytes);
+  return bytes;
+}
+
+void remember_gradient_budget(Store& store, uint64_t bytes) {
+  store.set_value(budget_name, std::as_bytes(std::span(&bytes, 1)));
+}
+
 size_t store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
                        uint64_t gradient_budget, const Watch& watch) {
   const std::vector<int64_t> ids = store.chunk_ids();
+  prefer_first_rows(model, store, statistics.first_layer, ids);
   size_t computed = 0;
   uint64_t kept_bytes = 0;
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -61,7 +90,7 @@ size_t store_gradients(const Model& model, const Store& store, const CorpusStati
     const std::optional<StoredRow> stored = store.find_row(key);
     const std::vector<std::byte> fresh =
         stored ? std::vector<std::byte>() : gradient_row(model, *chunk, statistics, watch.cancel);
-    kept_bytes += stored ? stored->bytes().size() : fresh.size();
+    kept_bytes += Store::bytes_of_row(key, stored ? stored->bytes().size() : fresh.size());
     if (kept_bytes > gradient_budget) break;
     if (stored) continue;
     store.keep_row(key, fresh, gradient_budget);

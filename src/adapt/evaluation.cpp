@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numbers>
 #include <set>
 
@@ -92,6 +93,12 @@ EvaluationRow& row_of(EvaluationTable& table, const std::string& name, const std
   return added;
 }
 
+// What a window had to learn from.
+struct Retrieved {
+  bool neighbours = false;
+  bool context = false;  // false also where none was asked for, or it would not fit
+};
+
 class Evaluator {
  public:
   Evaluator(std::shared_ptr<const Model> model, const Store& store, const EvaluationOptions& options)
@@ -104,13 +111,18 @@ class Evaluator {
     options_.session.first_layer = first_layer_;
   }
 
-  // One window with the neighbours that `admits` accepts, added to the table. Returns whether there were any.
-  bool run(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
-           const Watch& watch) {
-    const bool found = options_.protocol == Protocol::complete ? as_completed(window, admits, table, watch)
-                                                               : as_scored(window, admits, table, watch);
-    table.without_neighbours += !found;
-    return found;
+  // One window with the neighbours that `admits` accepts, added to the table.
+  Retrieved run(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
+                const Watch& watch) {
+    const Retrieved retrieved = options_.protocol == Protocol::complete ? as_completed(window, admits, table, watch)
+                                                                        : as_scored(window, admits, table, watch);
+    count(retrieved, table);
+    return retrieved;
+  }
+
+  void count(const Retrieved& retrieved, EvaluationTable& table) const {
+    table.without_neighbours += !retrieved.neighbours;
+    table.without_context += retrieved.neighbours && !retrieved.context && options_.session.context_neighbours > 0;
   }
 
   const std::vector<double>& window_bytes() const { return window_bytes_; }
@@ -121,8 +133,8 @@ class Evaluator {
   }
 
  private:
-  bool as_completed(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
-                    const Watch& watch) {
+  Retrieved as_completed(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
+                         const Watch& watch) {
     Session session(model_, &store_, options_.session);
     const Session::Scored scored = session.score_continuation(window.prefix, window.continuation, watch, admits);
     const auto total = [](const std::vector<double>& losses) {
@@ -136,64 +148,88 @@ class Evaluator {
     complete.bits.push_back(total(scored.mixture));
     complete.bound_bits = static_cast<double>(window.continuation.size()) * std::log2(1 / options_.session.floor);
     for (const auto& [stage, seconds] : scored.report.seconds) seconds_of(complete.seconds, stage) += seconds;
-    return !scored.report.neighbours.empty();
+    return {!scored.report.neighbours.empty(),
+            std::ranges::any_of(scored.report.neighbours, &Report::Source::in_context)};
   }
 
-  bool as_scored(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
-                 const Watch& watch) {
-    const bool published_setting = options_.protocol == Protocol::score;
+  // A window as all experts of its lesson read it. What the experts have learned is gone: names and steps remain.
+  struct ReadWindow {
+    Lesson lesson;
+    std::vector<Token> text;
+    Matrix losses;  // [experts, continuation]
+    std::vector<Expert> experts;
+    StageSeconds seconds;
+  };
+
+  ReadWindow read_window(const Window& window, const std::function<bool(const Chunk&)>& admits, const Watch& watch) {
     const SessionOptions& session = options_.session;
     const Teacher teacher{*model_, &store_, statistics_, session};
-    StageSeconds seconds;
-    Lesson lesson;
+    ReadWindow read;
+    Lesson& lesson = read.lesson;
     {
-      const Stopwatch stopwatch(seconds, "retrieve");
-      teacher.find_neighbours(published_setting ? window.continuation : window.prefix,
+      const Stopwatch stopwatch(read.seconds, "retrieve");
+      teacher.find_neighbours(options_.protocol == Protocol::score ? window.continuation : window.prefix,
                               std::max({session.neighbours, session.context_neighbours,
                                         options_.run_published ? options_.published_neighbours : 0}),
                               admits, {}, lesson, watch.cancel);
+      teacher.fit_context(window.prefix.size() + window.continuation.size(), lesson);
       teacher.plan(window.prefix.size(), lesson);
     }
     std::vector<Reading> readings;
     readings.emplace_back(*model_, first_layer_);
     {
-      const Stopwatch stopwatch(seconds, "gradients");
+      const Stopwatch stopwatch(read.seconds, "gradients");
       teacher.learn_from_neighbours(lesson, {.progress = {}, .cancel = watch.cancel});
       if (lesson.prompt_teaches) readings[plain_context].read(*model_, window.prefix, watch.cancel);
       teacher.learn_from_prompt(window.prefix, readings[plain_context], lesson, watch.cancel);
     }
-    std::vector<Token> text = window.prefix;
-    text.insert(text.end(), window.continuation.begin(), window.continuation.end());
+    read.text = window.prefix;
+    read.text.insert(read.text.end(), window.continuation.begin(), window.continuation.end());
+    const std::span<const Token> text = read.text;
     const size_t first_scored = window.prefix.size();
     const size_t by_base = first_scored > 0 ? first_scored - 1 : 0;
-    Matrix losses;
-    std::vector<Expert> experts;
     {
-      const Stopwatch stopwatch(seconds, "experts");
-      ExpertPanel panel = panel_of(*model_, first_layer_, lesson, experts_of(lesson, session),
-                                   std::span(text).first(by_base), std::move(readings), watch.cancel);
-      losses = panel.read(std::span(text).subspan(by_base), first_scored - by_base);
-      experts = panel.experts();
+      const Stopwatch stopwatch(read.seconds, "experts");
+      ExpertPanel panel = panel_of(*model_, first_layer_, lesson, experts_of(lesson, session), text.first(by_base),
+                                   std::move(readings), watch.cancel);
+      read.losses = panel.read(text.subspan(by_base), first_scored - by_base);
+      read.experts = panel.experts();
     }
+    for (Expert& expert : read.experts) expert.adapter = nullptr;
     lesson.neighbour_direction = {};
     lesson.prompt_direction = {};
-    const Families families(experts);
-    const size_t tokens = window.continuation.size();
+    return read;
+  }
 
-    row_of(table, "base", "no adaptation").bits.push_back(bits(losses.row(0)));
+  Retrieved as_scored(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
+                      const Watch& watch) {
+    const SessionOptions& session = options_.session;
+    const ReadWindow read = read_window(window, admits, watch);
+    const Families families(read.experts);
+    const auto add = [&](const std::string& name, const std::string& settings, std::span<const size_t> experts) {
+      row_of(table, name, settings).bits.push_back(bits(read.losses.row(experts.empty() ? 0 : experts.front())));
+    };
+    add("base", "no adaptation", {});
     if (session.context_neighbours > 0)
-      row_of(table, "in-context", fmt::format("{} neighbours, nearest last", session.context_neighbours))
-          .bits.push_back(bits(losses.row(families.context.empty() ? 0 : families.context.front())));
-    if (options_.run_published) add_published(window, text, lesson, table, watch);
+      add("in-context", fmt::format("{} neighbours, nearest last", session.context_neighbours), families.context);
+    if (options_.run_published) add_published(window, read.text, read.lesson, table, watch);
+    if (std::ranges::find(session.neighbour_steps, options_.one_step) != session.neighbour_steps.end()) {
+      std::vector<size_t> single;
+      std::ranges::copy_if(families.neighbour_steps, std::back_inserter(single),
+                           [&](size_t e) { return read.experts[e].step == options_.one_step; });
+      add("one-step",
+          fmt::format("{} neighbours, step {:g}, layers {}-{}", session.neighbours, options_.one_step, first_layer_,
+                      model_->config().layers - 1),
+          single);
+    }
+    add_mixtures(read, families, window.continuation.size(), table);
+    for (const auto& [stage, value] : read.seconds) seconds_of(table.rows.back().seconds, stage) += value;
+    return {!read.lesson.neighbours.empty(), !read.lesson.context.empty()};
+  }
 
-    const auto single =
-        std::ranges::find_if(families.neighbour_steps, [&](size_t e) { return experts[e].step == options_.one_step; });
-    if (std::ranges::find(session.neighbour_steps, options_.one_step) != session.neighbour_steps.end())
-      row_of(table, "one-step",
-             fmt::format("{} neighbours, step {:g}, layers {}-{}", session.neighbours, options_.one_step, first_layer_,
-                         model_->config().layers - 1))
-          .bits.push_back(bits(losses.row(single == families.neighbour_steps.end() ? 0 : *single)));
-
+  void add_mixtures(const ReadWindow& read, const Families& families, size_t tokens, EvaluationTable& table) const {
+    const decide::Sharing sharing = options_.session.sharing;
+    // Families of experts, each with its share of the prior; what the empty ones would have is shared by the others.
     const auto mixture = [&](const std::string& name, const std::string& settings,
                              const std::vector<std::pair<std::vector<size_t>, double>>& parts) {
       std::vector<size_t> chosen;
@@ -207,19 +243,16 @@ class Evaluator {
           prior.push_back(mass / total / static_cast<double>(indices.size()));
         }
       EvaluationRow& to = row_of(table, name, settings);
-      to.bits.push_back(mixture_bits(losses, chosen, prior, session.sharing));
-      to.bound_bits = std::max(to.bound_bits, decide::Mixture(prior, session.sharing).bound_bits(tokens));
+      to.bits.push_back(mixture_bits(read.losses, chosen, prior, sharing));
+      to.bound_bits = std::max(to.bound_bits, decide::Mixture(prior, sharing).bound_bits(tokens));
     };
     std::vector<size_t> steps = families.neighbour_steps;
     steps.insert(steps.end(), families.prompt_steps.begin(), families.prompt_steps.end());
-    const std::string sharing = session.sharing == decide::Sharing::bayes ? "Bayes" : "fixed share 1/(t+1)";
-    mixture("mixture", fmt::format("base + {} steps, {}", steps.size(), sharing), {{{0}, .5}, {steps, .5}});
-    mixture("mixture-context-only", fmt::format("base + in-context, {}", sharing), {{{0}, .5}, {families.context, .5}});
-    mixture("mixture-with-context", fmt::format("all {} experts, {}", experts.size(), sharing),
+    const std::string shared = sharing == decide::Sharing::bayes ? "Bayes" : "fixed share 1/(t+1)";
+    mixture("mixture", fmt::format("base + {} steps, {}", steps.size(), shared), {{{0}, .5}, {steps, .5}});
+    mixture("mixture-context-only", fmt::format("base + in-context, {}", shared), {{{0}, .5}, {families.context, .5}});
+    mixture("mixture-with-context", fmt::format("all {} experts, {}", read.experts.size(), shared),
             {{{0}, .4}, {families.context, .2}, {steps, .2}, {families.context_steps, .2}});
-    EvaluationRow& all = table.rows.back();
-    for (const auto& [stage, value] : seconds) seconds_of(all.seconds, stage) += value;
-    return !lesson.neighbours.empty();
   }
 
   void add_published(const Window& window, std::span<const Token> text, const Lesson& lesson, EvaluationTable& table,
@@ -332,18 +365,18 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
 
     std::set<int64_t> among_first;  // near-duplicates that the first table used
     const auto not_itself = [&](const Chunk& chunk) {
-      if (resolved(chunk.path) == self) return false;
+      if (resolved(chunk.location) == self) return false;
       if (scored.share_in(chunk.tokens) > checked.duplicate_share) among_first.insert(chunk.id);
       return true;
     };
     const auto not_duplicate = [&](const Chunk& chunk) {
-      return resolved(chunk.path) != self && scored.share_in(chunk.tokens) <= checked.duplicate_share;
+      return resolved(chunk.location) != self && scored.share_in(chunk.tokens) <= checked.duplicate_share;
     };
-    const bool found = evaluator.run(window, not_itself, result.tables[0], watch);
+    const Retrieved retrieved = evaluator.run(window, not_itself, result.tables[0], watch);
     for (EvaluationTable& table : result.tables) table.removed += among_first.size();
     if (!among_first.empty()) ++with_duplicates;
     if (among_first.empty()) {
-      result.tables[1].without_neighbours += !found;
+      evaluator.count(retrieved, result.tables[1]);
       for (size_t r = 0; r < result.tables[0].rows.size(); ++r) {
         const EvaluationRow& from = result.tables[0].rows[r];
         EvaluationRow& to = row_of(result.tables[1], from.name, from.settings);

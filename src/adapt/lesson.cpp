@@ -12,7 +12,9 @@ void Teacher::find_neighbours(std::span<const Token> text, size_t wanted,
                               const std::function<bool(const Chunk&)>& admits, std::span<const int64_t> read_before,
                               Lesson& lesson, const CancelToken& cancel) const {
   if (!store || wanted == 0) return;
-  const size_t candidates = admits ? wanted + 190 : wanted;
+  // What is fused or chosen one beside the other depends on how many are asked for: then as many with and without.
+  const bool ranked_alone = options.retrieval == Retrieval::bm25 || options.retrieval == Retrieval::vectors;
+  const size_t candidates = admits || !ranked_alone ? wanted + 190 : wanted;
   for (const Neighbour& neighbour :
        hone::find_neighbours(model, *store, options.retrieval, text, candidates, cancel, options.encoder.get())) {
     if (lesson.neighbours.size() == wanted) break;
@@ -37,6 +39,13 @@ void Teacher::find_neighbours(std::span<const Token> text, size_t wanted,
     const std::vector<Token>& tokens = lesson.neighbours[i].tokens;
     lesson.context.insert(lesson.context.end(), tokens.begin(), tokens.end());
   }
+}
+
+bool Teacher::fit_context(size_t tokens, Lesson& lesson) const {
+  if (lesson.context.size() + tokens + 1 <= static_cast<size_t>(model.config().context)) return true;
+  lesson.context.clear();
+  lesson.in_context.clear();
+  return false;
 }
 
 void Teacher::plan(size_t prompt_tokens, Lesson& lesson) const {

@@ -1,7 +1,6 @@
 // A panel of experts that read one text side by side. An expert is (context, direction, step size).
 #pragma once
 
-#include <list>
 #include <string>
 #include <vector>
 

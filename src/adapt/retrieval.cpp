@@ -28,7 +28,7 @@ std::vector<Neighbour> find(const Store& store, Retrieval retrieval, std::string
   const std::vector<float> vector = vector_of();
   if (retrieval == Retrieval::vectors) return store.nearest(encoder, vector, count);
   if (retrieval == Retrieval::sift) return store.sift(encoder, vector, count);
-  constexpr size_t fused_depth = 100;
+  constexpr size_t fused_depth = 200;
   const size_t depth = std::max(count, fused_depth);
   return fuse(std::array{store.neighbours(text, depth), store.nearest(encoder, vector, depth)}, count);
 }

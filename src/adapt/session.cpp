@@ -145,11 +145,8 @@ Lesson Session::Impl::retrieve(std::span<const Token> tokens, size_t following,
   teacher().find_neighbours(tokens, std::max(options.neighbours, options.context_neighbours), admits, read_before,
                             lesson, watch.cancel);
   teacher().plan(tokens.size(), lesson);
-  if (tokens.size() + lesson.context.size() + following + 1 > static_cast<size_t>(model->config().context)) {
-    lesson.context.clear();
-    lesson.in_context.clear();
+  if (!teacher().fit_context(tokens.size() + following, lesson))
     report.note = "no neighbour was read as text: with it the prompt would not fit the model's context";
-  }
   return lesson;
 }
 

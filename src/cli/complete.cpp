@@ -20,6 +20,7 @@ struct Arguments {
   bool chat = false;
   SessionOptions session;
   SamplingOptions sampling;
+  bool own_budget = false;  // of gradient rows
   bool base = false;
   bool json = false;
   bool quiet = false;
@@ -97,7 +98,10 @@ void run(const Arguments& arguments) {
     flush_standard_output();
   };
   SessionOptions session_options = arguments.session;
-  if (store) session_options.encoder = encoder_for(*store, session_options.retrieval, arguments.encoder);
+  if (store) {
+    session_options.encoder = encoder_for(*store, session_options.retrieval, arguments.encoder);
+    if (!arguments.own_budget) session_options.gradient_budget = gradient_budget(*store);
+  }
   Session session(model, store ? &*store : nullptr, session_options);
   const Completion adapted = session.complete(prompt, arguments.sampling, watch, stream);
   nlohmann::json object = completion_json(adapted);
@@ -143,6 +147,7 @@ void add_complete(Command program) {
     if (arguments->store.empty() && (any_given(groups.of_store) || any_given(groups.of_answer)))
       refuse_usage("without --store the base answers alone: options of neighbours, steps and experts require it");
     require_vectors_for_encoder(arguments->session.retrieval, arguments->encoder);
+    arguments->own_budget = groups.gradient_budget.given();
     run(*arguments);
   });
 }

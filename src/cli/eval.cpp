@@ -16,6 +16,7 @@ struct Arguments {
   std::vector<std::filesystem::path> files;
   EvaluationOptions options;
   bool no_published = false;
+  bool own_budget = false;  // of gradient rows
   bool json = false;
 };
 
@@ -49,6 +50,7 @@ nlohmann::json as_json(const Arguments& arguments, const Model& model, const Eva
     tables.push_back({{"neighbours", table.neighbours},
                       {"removed", table.removed},
                       {"without_neighbours", table.without_neighbours},
+                      {"without_context", table.without_context},
                       {"rows", rows},
                       {"with_context_minus_context_only",
                        has_context_rows(table)
@@ -88,6 +90,11 @@ void print_table(const EvaluationTable& table, size_t windows) {
   if (table.without_neighbours > 0)
     fmt::print("{} of {} windows found no neighbour; what needs one is the base there\n", table.without_neighbours,
                windows);
+  if (table.without_context > 0)
+    fmt::print(
+        "with their neighbours {} of {} windows do not fit the model's context; what reads them is the base "
+        "there\n",
+        table.without_context, windows);
   const decide::Interval& difference = table.with_context_minus_context_only;
   if (has_context_rows(table))
     fmt::print("mixture-with-context minus mixture-context-only: {:+.2f} points [{:.2f}, {:.2f}]\n",
@@ -127,6 +134,7 @@ void run(Arguments& arguments) {
   const Store store = Store::open(arguments.store, {model->name(), model->base_hash()});
   SessionOptions& session = arguments.options.session;
   session.encoder = encoder_for(store, session.retrieval, arguments.encoder);
+  if (!arguments.own_budget) session.gradient_budget = gradient_budget(store);
   Evaluation evaluation;
   {
     const Watch watch = terminal_watch(arguments.json);
@@ -182,6 +190,7 @@ void add_eval(Command program) {
       refuse_usage(
           "--floor, --block-tokens, --judged-blocks, --answering-experts and --learn-from-answer require --protocol "
           "complete");
+    arguments->own_budget = groups.gradient_budget.given();
     run(*arguments);
   });
 }

@@ -26,6 +26,7 @@ struct Arguments {
   bool vectors = false;
   std::string encoder;  // a path; "own": the model's hidden states; empty: as before
   bool gradients = false;
+  bool own_budget = false;  // of gradient rows
   bool json = false;
   bool quiet = false;
 };
@@ -94,6 +95,9 @@ void run(const Arguments& arguments) {
                                                   arguments.learn.first_layer, model->config().layers - 1));
   require_room_for_chunks(*model, arguments.options.chunk_tokens);
   Store store = Store::create(arguments.store, {model->name(), model->base_hash()});
+  if (arguments.own_budget) remember_gradient_budget(store, arguments.learn.gradient_budget);
+  LearnOptions learn = arguments.learn;
+  learn.gradient_budget = gradient_budget(store);
   IndexReport report;
   size_t vectors = 0, gradients = 0;
   {
@@ -101,12 +105,11 @@ void run(const Arguments& arguments) {
     report = store.index(arguments.paths, model->tokenizer(), arguments.options, watch);
     CorpusStatistics statistics;
     if (arguments.relearn || !has_statistics(*model, store, arguments.learn.first_layer))
-      statistics = learn_statistics(*model, store, arguments.learn, watch);
+      statistics = learn_statistics(*model, store, learn, watch);
     else
       statistics = load_statistics(*model, store, arguments.learn.first_layer);
     if (arguments.vectors) vectors = compute_vectors(arguments, *model, store, watch);
-    if (arguments.gradients)
-      gradients = store_gradients(*model, store, statistics, arguments.learn.gradient_budget, watch);
+    if (arguments.gradients) gradients = store_gradients(*model, store, statistics, learn.gradient_budget, watch);
   }
   if (arguments.json)
     print_json(as_json(store, report, vectors, gradients));
@@ -133,10 +136,13 @@ void add_index(Command program) {
               "own hidden states; the store remembers it; own: the model's again")
       .needs(vectors);
   command.flag("--gradients", arguments->gradients, "Compute the gradient rows of all chunks now");
-  add_gradient_budget(command, arguments->learn.gradient_budget);
+  const Option budget = add_gradient_budget(command, arguments->learn.gradient_budget);
   command.flag("--json", arguments->json, "Print one JSON object");
   command.flag("--quiet", arguments->quiet, "Print nothing but errors");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments, budget] {
+    arguments->own_budget = budget.given();
+    run(*arguments);
+  });
 }
 
 }  // namespace hone::cli

@@ -6,8 +6,7 @@
 
 namespace hone::cli {
 
-void ModelArguments::add_to(Command command, const std::string& default_precision) {
-  precision = default_precision;
+void ModelArguments::add_to(Command command) {
   command.option("MODEL", path, "A GGUF file; `hone model get` fetches one").required();
   command.option("--precision", precision, "Frozen products in fp32 or int8").one_of({"fp32", "int8"}).shows_default();
   command.option("--threads", threads, "Threads of the kernels (default: all cores)").positive();
@@ -21,8 +20,7 @@ std::shared_ptr<const Model> ModelArguments::open() const {
 }
 
 size_t room_for_text(const Model& model) {
-  const bool bos = model.tokenizer().adds_bos() && model.tokenizer().bos() >= 0;
-  return static_cast<size_t>(model.config().context) - (bos ? 1 : 0);
+  return static_cast<size_t>(model.config().context) - model.encode("").size();
 }
 
 Error with_advice(const Error& about_model) {
@@ -49,7 +47,9 @@ std::shared_ptr<const TextEncoder> open_text_encoder(const std::filesystem::path
 
 Option add_gradient_budget(Command command, uint64_t& budget) {
   return command
-      .option("--gradient-budget", budget, "Most bytes of gradient rows that the store keeps, e.g. 512MiB (2GiB)")
+      .option("--gradient-budget", budget,
+              "Most bytes of gradient rows that the store keeps, e.g. 512MiB (default: what `hone index` was "
+              "last given, else 2GiB)")
       .as_size();
 }
 

@@ -20,7 +20,7 @@ struct ModelArguments {
   std::string precision = "fp32";
   int threads = 0;
 
-  void add_to(Command command, const std::string& default_precision = "fp32");
+  void add_to(Command command);
   std::shared_ptr<const Model> open() const;
 };
 

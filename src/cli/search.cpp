@@ -1,12 +1,12 @@
 // hone search STORE TEXT: the chunks of a store that are most similar to a text.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
 
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/terminal_text.h"
+#include "data/lines.h"
 #include "hone/adapt.h"
 
 namespace hone::cli {
@@ -26,21 +26,23 @@ struct Arguments {
 };
 
 void print_start(std::string_view text) {
-  for (size_t lines = 0; lines < lines_shown && !text.empty();) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+  size_t lines = 0;
+  for_each_line(text, [&](size_t, std::string_view line) {
+    if (lines == lines_shown || line.find_first_not_of(" \t\r") == std::string_view::npos) return;
     fmt::print("    {}\n", one_line(line, bytes_shown));
     ++lines;
-  }
+  });
 }
 
 std::vector<Neighbour> search(const Arguments& arguments, const Store& store) {
   if (arguments.text.empty()) throw Error(ErrorCode::bad_input, "TEXT is empty; say what to look for");
   if (arguments.retrieval == Retrieval::bm25) return store.neighbours(arguments.text, arguments.count);
-  if (const auto encoder = encoder_for(store, arguments.retrieval, arguments.encoder))
+  if (const auto encoder = encoder_for(store, arguments.retrieval, arguments.encoder)) {
+    if (!arguments.model.empty())
+      refuse_usage(fmt::format("--model is for vectors of a model's own states; those of '{}' are by {}",
+                               store.directory().string(), encoder->name()));
     return find_neighbours(*encoder, store, arguments.retrieval, arguments.text, arguments.count);
+  }
   if (arguments.model.empty())
     throw Error(ErrorCode::bad_input, fmt::format("--retrieval {} reads the text with the model that the store was "
                                                   "built with, {}; give its file with --model",
@@ -90,6 +92,8 @@ void add_search(Command program) {
   command.flag("--json", arguments->json, "Print one JSON object");
   command.callback([arguments] {
     require_vectors_for_encoder(arguments->retrieval, arguments->encoder);
+    if (arguments->retrieval == Retrieval::bm25 && !arguments->model.empty())
+      refuse_usage("--model requires --retrieval vectors, fused or sift");
     run(*arguments);
   });
 }

@@ -1,6 +1,7 @@
 #include "cli/session_options.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace hone::cli {
 namespace {
@@ -40,8 +41,7 @@ std::vector<Option> add_options_of_store(Command command, SessionOptions& option
                     options.sharing = name == "bayes" ? decide::Sharing::bayes : decide::Sharing::fixed_share;
                   },
                   "How weights move: fixed-share (1/(t+1), the default) or bayes")
-              .one_of({"fixed-share", "bayes"}),
-          add_gradient_budget(command, options.gradient_budget)};
+              .one_of({"fixed-share", "bayes"})};
 }
 
 // What is of no effect where the mixture answers nothing.
@@ -63,10 +63,10 @@ std::vector<Option> add_options_of_answer(Command command, SessionOptions& optio
 }  // namespace
 
 SessionOptionGroups add_session_options(Command command, SessionOptions& options, std::filesystem::path& encoder) {
-  SessionOptionGroups groups;
-  groups.of_store = add_options_of_store(command, options, encoder);
-  groups.of_answer = add_options_of_answer(command, options);
-  return groups;
+  std::vector<Option> of_store = add_options_of_store(command, options, encoder);
+  const Option gradient_budget = add_gradient_budget(command, options.gradient_budget);
+  of_store.push_back(gradient_budget);
+  return {std::move(of_store), add_options_of_answer(command, options), gradient_budget};
 }
 
 bool any_given(std::span<const Option> options) {

@@ -13,6 +13,7 @@ namespace hone::cli {
 struct SessionOptionGroups {
   std::vector<Option> of_store;   // of no effect without a store
   std::vector<Option> of_answer;  // of no effect where no answer is made: the mixture that answers, not what it holds
+  Option gradient_budget;         // among of_store; where it is not given, the store's own holds
 };
 
 // `encoder` is what encoder_for() is given once the store is open.

@@ -161,13 +161,11 @@ class Chunker {
 
   void finish() {
     const size_t rest = tokens_.size() - first_;
-    if (rest == 0) return hand_over();
-    if (rest < short_tail && !held_.tokens.empty() && held_.tokens.size() + rest <= chunk_tokens_) {
+    if (rest < short_tail && !held_.tokens.empty() && held_.tokens.size() + rest <= chunk_tokens_)
       held_.tokens.insert(held_.tokens.end(), tokens_.begin() + static_cast<ptrdiff_t>(first_), tokens_.end());
-      held_.end = document_.size();
-    } else {
+    else if (rest > 0)
       cut(rest);
-    }
+    held_.end = document_.size();  // with bytes that have no token
     hand_over();
   }
 

@@ -138,16 +138,10 @@ class Indexer {
     Transaction transaction(database_);
     if (entry.id == 0) entry.id = insert_file(location);
     const std::vector<int64_t> before = forget_occurrences(entry.id);
-    const IndexReport counted = report_;
-    try {
-      add_documents(entry, std::move(contents));
-      remove_unreferenced(before);
-      update_file(entry);
-      transaction.commit();
-    } catch (...) {
-      report_ = counted;
-      throw;
-    }
+    add_documents(entry, std::move(contents));
+    remove_unreferenced(before);
+    update_file(entry);
+    transaction.commit();
   }
 
   void remove(int64_t id) {

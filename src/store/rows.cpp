@@ -136,8 +136,10 @@ std::optional<StoredRow> find_row(const fs::path& folder, const std::string& key
   return StoredRow(mapped, bytes.size() - sizeof(Header) - key.size());
 }
 
+uint64_t bytes_of_row(const std::string& key, size_t row_bytes) { return sizeof(Header) + key.size() + row_bytes; }
+
 void keep_row(const fs::path& folder, const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) {
-  if (sizeof(Header) + key.size() + row.size() > budget_bytes) return;
+  if (bytes_of_row(key, row.size()) > budget_bytes) return;
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) return;

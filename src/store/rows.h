@@ -17,6 +17,8 @@ inline constexpr const char* rows_folder = "gradients";
 
 // Marks the row as used now. Damaged files are deleted where that is allowed.
 std::optional<StoredRow> find_row(const std::filesystem::path& folder, const std::string& key);
+// Of the row's file.
+uint64_t bytes_of_row(const std::string& key, size_t row_bytes);
 // Writes the row, then deletes the least recently used ones until all files together have at most `budget_bytes`.
 // A row that cannot be written, or is larger than the budget on its own, is not kept.
 void keep_row(const std::filesystem::path& folder, const std::string& key, std::span<const std::byte> row,

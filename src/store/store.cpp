@@ -152,7 +152,8 @@ std::vector<int64_t> Store::chunk_ids() const {
 Chunk Store::chunk(int64_t id) const {
   const Database& database = impl_->database;
   Statement select = database.prepare(
-      "SELECT chunk.hash, chunk.text, chunk.tokens, chunk.tokens_hash, file.path, occurrence.ordinal, file.id"
+      "SELECT chunk.hash, chunk.text, chunk.tokens, chunk.tokens_hash, file.path, occurrence.ordinal, file.id,"
+      " file.location"
       " FROM chunk LEFT JOIN occurrence ON occurrence.chunk = chunk.id LEFT JOIN file ON file.id = occurrence.file"
       " WHERE chunk.id = ?1 ORDER BY occurrence.file, occurrence.ordinal LIMIT 1");
   if (!select.bind(1, id).step())
@@ -165,6 +166,7 @@ Chunk Store::chunk(int64_t id) const {
   Chunk chunk{id,
               select.text(0),
               select.text(4),
+              select.text(7),
               static_cast<int>(select.integer(5)),
               select.text(1),
               tokens_of(select.bytes(2))};
@@ -212,6 +214,8 @@ void StoredRow::drop_pages() const {
 std::optional<StoredRow> Store::find_row(const std::string& key) const {
   return store::find_row(impl_->directory / store::rows_folder, key);
 }
+
+uint64_t Store::bytes_of_row(const std::string& key, size_t row_bytes) { return store::bytes_of_row(key, row_bytes); }
 
 void Store::keep_row(const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) const {
   store::keep_row(impl_->directory / store::rows_folder, key, row, budget_bytes);
