@@ -42,6 +42,8 @@ TEST(Certificate, VarianceIsTheSupremumOverSteps) {
                                  (precision_of(p, rho, steps, 0.8) * truth).trace()) /
                                 14;
       EXPECT_NEAR(population_score(evidence, spectrum, to_matrix64(truth), steps), population, 1e-10);
+      EXPECT_NEAR(population_score(evidence, spectrum, Signal{0.3, 1.2}, steps),
+                  population_score(evidence, spectrum, to_matrix64(covariance_of(p, 0.3, 1.2)), steps), 1e-10);
     }
     EXPECT_NEAR(certificate_variance(evidence, to_matrix64(truth)), supremum, 1e-9 * supremum);
   }

@@ -172,6 +172,48 @@ TEST_F(Classify, VotesAreAlsoShownAtTheLocalHeadsK) {
   }
 }
 
+// SIFT passes over some of the nearest: what local heads do not learn from has no vote beside them.
+TEST_F(Classify, VotesAtTheLocalHeadsKAreOfThePointsThatSiftChose) {
+  ClassifyOptions options = small_options();
+  options.votes = 3;
+  const Classification plain = run(options);
+  options.sift_pool = 60;
+  const Classification sifted = run(options);
+  const NeighbourIndex index = NeighbourIndex::build(problem.x);
+  const Neighbours chosen = sift(problem.x, problem.queries, index.search(problem.queries, 60),
+                                 {.count = 12, .noise = options.sift_noise, .normalize = false});
+  double largest = 0;
+  for (size_t q = 0; q < truth.size(); ++q) {
+    std::vector<double> votes(4), weighed(4);
+    double sum = 0, nearest_leader = INFINITY;
+    for (size_t i = 0; i < 12; ++i) {
+      const auto label = static_cast<size_t>(problem.y[static_cast<size_t>(chosen.ids_of(q)[i])]);
+      const double weight = 1 / std::sqrt(static_cast<double>(chosen.distances_of(q)[i]));
+      ++votes[label];
+      weighed[label] += weight;
+      sum += weight;
+    }
+    const double most = *std::ranges::max_element(votes);
+    size_t leader = 0;
+    for (size_t i = 0; i < 12; ++i) {
+      const auto label = static_cast<size_t>(problem.y[static_cast<size_t>(chosen.ids_of(q)[i])]);
+      if (votes[label] < most || chosen.distances_of(q)[i] >= nearest_leader) continue;
+      nearest_leader = chosen.distances_of(q)[i];
+      leader = label;
+    }
+    const auto counted = way(sifted, "majority vote, local k").log_probabilities.row(q);
+    const auto by_distance = way(sifted, "distance-weighted vote, local k").log_probabilities.row(q);
+    for (size_t c = 0; c < 4; ++c) {
+      EXPECT_NEAR(std::exp(counted[c]), (votes[c] + 0.25) / 13, 1e-4);
+      EXPECT_NEAR(std::exp(by_distance[c]), (12 * weighed[c] / sum + 0.25) / 13, 1e-4);
+      largest = std::max(largest, std::fabs(static_cast<double>(
+                                      counted[c] - way(plain, "majority vote, local k").log_probabilities.row(q)[c])));
+    }
+    EXPECT_EQ(static_cast<size_t>(std::ranges::max_element(counted) - counted.begin()), leader);
+  }
+  EXPECT_GT(largest, 1e-2);  // SIFT chose others than the nearest
+}
+
 // l2 distances come squared: 1 and 4 are 1 and 2 apart, and weigh 1 and 1/2.
 TEST(Votes, WeighByDistance) {
   const std::vector<int> y = {0, 1, 1, 2};
@@ -407,6 +449,22 @@ TEST_F(Classify, RefusesWhatDoesNotFit) {
       Experts::fit(wider.start, wider.x, wider.y, index, {.experts = 2, .neighbours = 3, .training = {}});
   problem.queries.row(7)[2] = 0;
   refused("experts are of 6 features", [&](ClassifyOptions& with) { with.known_experts = &experts; });
+}
+
+TEST_F(Classify, WithoutStepsALocalHeadIsTheGlobalOne) {
+  for (const LocalSolver solver : {LocalSolver::adam, LocalSolver::lbfgs}) {
+    ClassifyOptions options = small_options();
+    options.training.solver = solver;
+    options.training.steps = 0;
+    const Classification result = run(options);
+    EXPECT_EQ(result.checkpoints, std::vector<int>{0});
+    for (const char* name : {"local", "hone"})
+      EXPECT_LE(largest_difference(way(result, name).log_probabilities, way(result, "global").log_probabilities), 1e-5)
+          << name;
+  }
+  ClassifyOptions options = small_options();
+  options.training.steps = -1;
+  HONE_EXPECT_ERROR(run(options), ErrorCode::bad_input, "steps is -1; give 0 or more");
 }
 
 TEST_F(Classify, AFewPointsAreEnough) {

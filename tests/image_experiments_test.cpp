@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -84,6 +85,28 @@ TEST(SavedFile, SaysWhatIsMissing) {
   folder.write("fashion-mnist/train-images-idx3-ubyte.gz", idx(3, {2, 28, 28}, 2 * 784));
   folder.write("fashion-mnist/train-labels-idx1-ubyte.gz", idx(1, {2}, 2));
   HONE_EXPECT_ERROR(read_image_data("Fashion-MNIST"), ErrorCode::corrupt, "holds 2 images");
+  // Whichever file is another one, the data are others; only MNIST has a split.
+  const std::string files[] = {"train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz",
+                               "t10k-labels-idx1-ubyte.gz"};
+  for (const std::string& file : files) {
+    folder.write("mnist/" + file, file);
+    folder.write("fashion-mnist/" + file, file);
+  }
+  HONE_EXPECT_ERROR(image_data_hash("MNIST"), ErrorCode::not_found, "train_indices.txt.gz");
+  folder.write("ttt_mnist/train_indices.txt.gz", "0");
+  for (const auto& [name, place] : {std::pair("MNIST", "mnist/"), std::pair("Fashion-MNIST", "fashion-mnist/")}) {
+    const std::string hash = image_data_hash(name);
+    for (const std::string& file : files) {
+      folder.write(place + file, "other");
+      EXPECT_NE(image_data_hash(name), hash) << name << " " << file;
+      folder.write(place + file, file);
+    }
+    EXPECT_EQ(image_data_hash(name), hash);
+  }
+  const std::string mnist = image_data_hash("MNIST"), fashion = image_data_hash("Fashion-MNIST");
+  folder.write("ttt_mnist/train_indices.txt.gz", "1");
+  EXPECT_NE(image_data_hash("MNIST"), mnist);
+  EXPECT_EQ(image_data_hash("Fashion-MNIST"), fashion);
   if (before)
     ::setenv("HONE_DATA", restore.c_str(), 1);
   else
@@ -110,6 +133,53 @@ TEST(SavedHead, IsWhole) {
   HONE_EXPECT_ERROR(open(), ErrorCode::corrupt, "not finite");
   bias = Matrix(1, 2);
   HONE_EXPECT_ERROR(open(), ErrorCode::corrupt, "3 rows of weights and 2 biases");
+}
+
+// A row behind what the runner adds: `first`, answers to 100 queries, `rest`.
+std::vector<std::string> row_of_answers(const std::string& first, const std::vector<std::string>& rest) {
+  AnswerCounts counts;
+  counts.queries = 100;
+  counts.global = 90;
+  counts.local = 95;
+  counts.vote = 92;
+  counts.vote_same = 87;
+  counts.mended = 7;
+  counts.broken = 2;
+  Row row = {std::string("0"), std::string("0"), first};
+  append(row, counts);
+  std::vector<std::string> cells;
+  for (const Cell& cell : row) cells.push_back(text(cell));
+  cells.insert(cells.end(), rest.begin(), rest.end());
+  return cells;
+}
+
+Table table_of(const Experiment& experiment) {
+  std::vector<std::string> columns = {"task", "rows_left"};
+  for (const std::string& column : experiment.columns()) columns.push_back(column);
+  return Table(columns);
+}
+
+TEST(ImagePages, HaveBothVotes) {
+  const Experiment& locality = find_experiment("locality");
+  Table rows = table_of(locality);
+  rows.add(row_of_answers("25", {"1000", "900", "40", "20"}));
+  const Json net = {{"title", "25"}, {"width", 25}, {"votes", 4}, {"local", {{"neighbours", 200}}}};
+  const std::string page = locality.report({{"nets", Json::array({net})}}, rows).text;
+  EXPECT_NE(page.find("| majority vote, its own k = 4 | " + accuracy_text(92, 100)), std::string::npos) << page;
+  EXPECT_NE(page.find("| majority vote, TTT's k = 200 | " + accuracy_text(87, 100)), std::string::npos) << page;
+
+  const Experiment& experts = find_experiment("experts");
+  Table tasks = table_of(experts);
+  tasks.add(row_of_answers("0", {}));
+  tasks.add(row_of_answers("10", {}));
+  const Json expert = {{"experts", 10}, {"neighbours", 5}, {"learning_rate", 0.1}, {"epochs", 3}};
+  const Json config = {
+      {"votes", 6}, {"local", {{"neighbours", 50}}}, {"torch_accuracy", 0.97}, {"experts", Json::array({expert})}};
+  const std::string line = experts.report(config, tasks).text;
+  EXPECT_NE(line.find(fmt::format("Majority vote: {} % at its own k = 6, {} % at TTT's k = 50.", accuracy_text(92, 100),
+                                  accuracy_text(87, 100))),
+            std::string::npos)
+      << line;
 }
 
 // What follows reads real data.

@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <tuple>
 
 #include "base/files.h"
 #include "base/random.h"
 #include "expect_error.h"
 #include "lab/gaussian_prompt.h"
+#include "lab/gp_benchmark.h"
 #include "lab/rows_file.h"
 #include "lab/runner.h"
 #include "tests/golden.h"
@@ -130,6 +132,7 @@ TEST(LabTable, SelectsRows) {
   HONE_EXPECT_ERROR(table.number(2, "value"), ErrorCode::corrupt, "row 3, value: 'x'");
   HONE_EXPECT_ERROR(table.add({"a"}), ErrorCode::corrupt, "1 cells");
   EXPECT_THROW(table.numbers("nonsense"), std::out_of_range);
+  EXPECT_THROW(table.where("method", "c").text(0, "value"), std::out_of_range);
 }
 
 TEST(LabFigure, EcdfIsTheShareOfSmallerValues) {
@@ -476,6 +479,36 @@ TEST(GpBenchmark, SaysWhatTheorySays) {
     EXPECT_LT(one["least_all_features"].get<double>(), 0.1);
   }
   EXPECT_EQ(result.report.figures.size(), 4);
+}
+
+// Rows of a run that somebody edited, whose numbers no longer fit each other.
+TEST(GpBenchmark, EditedRowsAreDamaged) {
+  const test::TemporaryFolder folder;
+  const Json small = {{"snrs", {0.1, 3}},
+                      {"identity", {{"steps", {0, 8}}, {"draws", 10}}},
+                      {"steps", {{"kernels", 4}, {"draws", 2}, {"grid", {0, 8}}}},
+                      {"james_stein", {{"ranks", {3}}, {"strengths", {1}}, {"draws", 10}}},
+                      {"floor", {{"shares", {0.5}}, {"kernels", 2}, {"queries", 2}}}};
+  run_small("gp-benchmark", small, folder.path() / "run");
+  const std::string rows = read_file(folder.path() / "run/rows.csv");
+  // One kernel fewer of a selector; no row of a part or of a method.
+  for (const auto& [from, to, all] : {std::tuple("Gibbs mixture", "another", false),
+                                      {",steps,", ",step,", true},
+                                      {"james-stein,", "james,", true},
+                                      {"subspace,", "space,", true}}) {
+    const size_t header = rows.find('\n') + 1;
+    std::string edited = rows.substr(header);
+    size_t edits = 0;
+    for (size_t at = edited.rfind(from); at != std::string::npos && (all || edits == 0); at = edited.rfind(from)) {
+      edited.replace(at, std::string(from).size(), to);
+      ++edits;
+    }
+    EXPECT_GT(edits, 0U) << from;
+    folder.write("run/rows.csv", rows.substr(0, header) + edited);
+    HONE_EXPECT_ERROR(run_small("gp-benchmark", small, folder.path() / "run"), ErrorCode::corrupt, "rows");
+  }
+  HONE_EXPECT_ERROR(gp_report({{"seed", 0}, {"steps", {{"grid", {0, 8}}}}}, Table(gp_columns())), ErrorCode::corrupt,
+                    "no rows of part steps");
 }
 
 TEST(CertificateExperiment, CoversWhereTheTheoremHolds) {

@@ -226,5 +226,33 @@ TEST(LanguageReport, SaysWhatTheRowsSay) {
   EXPECT_EQ(report.figures[1].series.size(), 2U);
 }
 
+// Two windows, of whose cells the first `edits` that say `from` in a column say `to`.
+Report edited_report(std::string_view column, std::string_view from, std::string_view to, size_t edits) {
+  Table table(language_columns());
+  for (const char* duplicates : {"removed", "kept"})
+    for (const char* window : {"first", "second"})
+      for (const char* neighbours : {"0", "2", "mixture"}) {
+        std::vector<std::string> cells = {"prose", window, "0",   duplicates, neighbours, "2",
+                                          "1",     "30",   "100", "50",       "3"};
+        for (size_t i = 0; i < cells.size(); ++i)
+          if (table.columns()[i] == column && cells[i] == from && edits > 0) {
+            cells[i] = to;
+            --edits;
+          }
+        table.add(cells);
+      }
+  return language_report(some_config, table);
+}
+
+TEST(LanguageReport, EditedRowsAreDamaged) {
+  EXPECT_EQ(edited_report("corpus", "prose", "prose", 0).summary["corpora"].size(), 2U);
+  HONE_EXPECT_ERROR(edited_report("neighbours", "0", "2", 1), ErrorCode::corrupt,
+                    "3 windows after 2 neighbours, 1 after");
+  HONE_EXPECT_ERROR(edited_report("neighbours", "0", "1", 2), ErrorCode::corrupt,
+                    "2 windows after 1 neighbours, 0 after");
+  HONE_EXPECT_ERROR(edited_report("neighbours", "mixture", "0", 2), ErrorCode::corrupt, "4 after none");
+  HONE_EXPECT_ERROR(edited_report("duplicates", "kept", "removed", 6), ErrorCode::corrupt, "of the mixture last");
+}
+
 }  // namespace
 }  // namespace hone::lab

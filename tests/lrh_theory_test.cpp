@@ -11,6 +11,7 @@
 #include "lab/lrh_model.h"
 #include "lab/lrh_rows.h"
 #include "lab/statistics.h"
+#include "tests/expect_error.h"
 
 namespace hone::lab {
 namespace {
@@ -206,6 +207,35 @@ TEST_F(LrhRun, MatchesItsClosedFormsAndFitsTheRates) {
     EXPECT_NE(report.text.find(part), std::string::npos) << part;
   EXPECT_EQ(report.figures.size(), 7u);
   EXPECT_GE(report.findings.size(), 8u);
+}
+
+// The last row of a part's method with another method's name, or all of them.
+TEST_F(LrhRun, EditedRowsAreDamaged) {
+  Json config = small_config();
+  for (const char* part : {"global", "shared", "recovery"}) config[part]["draws"] = 4;
+  config["recovery"]["grid"] = {{"k", {200, 400}}, {"s", {2, 4}}, {"d1", {32, 128}}, {"noise", {0.25, 1.0}}};
+  config["locality"].update({{"groups", 32}, {"d2", {16}}, {"k", {10, 50}}, {"draws", 2}, {"queries", 5}});
+  const Table rows = rows_of(config);
+  const auto edited = [&](std::string_view part, std::string_view method, bool all) {
+    Table table(rows.columns());
+    size_t left = rows.where("part", part).where("method", method).rows();
+    EXPECT_GT(left, 1U) << part;
+    for (size_t i = 0; i < rows.rows(); ++i) {
+      std::vector<std::string> cells;
+      for (const std::string& column : rows.columns()) cells.push_back(rows.text(i, column));
+      const bool found = rows.text(i, "part") == part && rows.text(i, "method") == method;
+      if (found && (all || left == 1)) cells[7] = "another";
+      left -= found;
+      table.add(cells);
+    }
+    return lrh_report(config, table);
+  };
+  EXPECT_FALSE(lrh_report(config, rows).findings.empty());
+  HONE_EXPECT_ERROR(edited("recovery", "lasso", false), ErrorCode::corrupt, "a setting has");
+  EXPECT_THROW(edited("recovery", "lasso", true), std::out_of_range);
+  HONE_EXPECT_ERROR(edited("locality", "global", false), ErrorCode::corrupt, "draws of the global head");
+  HONE_EXPECT_ERROR(edited("locality", "plain", true), ErrorCode::corrupt, "no rows of method plain");
+  EXPECT_THROW(edited("locality", "local", true), std::out_of_range);
 }
 
 TEST_F(LrhRun, RowsDependOnSeedAndTaskOnly) {

@@ -1,8 +1,10 @@
-// sae-observations: rows of a small made-up concept space against brute force, and the report of hand-made rows.
+// sae-observations: rows of a small made-up concept space against brute force, the report of hand-made rows, and what
+// the config knows of its data.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <map>
 #include <numeric>
 #include <set>
@@ -10,7 +12,10 @@
 #include "hone/masks.h"
 #include "lab/image_answers.h"
 #include "lab/observation_rows.h"
+#include "lab/text_vectors.h"
+#include "tests/expect_error.h"
 #include "tests/head_problem.h"
+#include "tests/temporary_folder.h"
 
 namespace hone::lab {
 namespace {
@@ -67,6 +72,64 @@ double nearest_mean(const ConceptView& view, size_t query) {
   for (size_t i = 0; i < points; ++i) cosines.push_back(cosine(view.test.row(query), view.train.row(i)));
   std::ranges::sort(cosines, std::greater<>());
   return std::reduce(cosines.begin(), cosines.begin() + k) / k;
+}
+
+TEST(TextsHash, KnowsTextsTheirOrderAndTheirEnds) {
+  const std::vector<std::string> texts = {"ab", "c"}, same = texts, swapped = {"c", "ab"}, cut = {"a", "bc"};
+  EXPECT_EQ(texts_hash(texts), texts_hash(same));
+  EXPECT_NE(texts_hash(texts), texts_hash(swapped));
+  EXPECT_NE(texts_hash(texts), texts_hash(cut));
+}
+
+// A variable of the environment, as it was before at the end.
+class Variable {
+ public:
+  Variable(const char* name, const std::string& value) : name_(name), was_set_(std::getenv(name) != nullptr) {
+    if (was_set_) before_ = std::getenv(name);
+    ::setenv(name, value.c_str(), 1);
+  }
+  ~Variable() {
+    if (was_set_)
+      ::setenv(name_, before_.c_str(), 1);
+    else
+      ::unsetenv(name_);
+  }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const char* name_;
+  bool was_set_;
+  std::string before_;
+};
+
+// Files of which only the hashes are looked at before the corpus is.
+TEST(ConceptSpaces, AnotherCorpusIsRefused) {
+  const test::TemporaryFolder folder;
+  const Variable data("HONE_DATA", folder.path().string()), cache("XDG_CACHE_HOME", folder.path().string());
+  folder.write("clinc150/data_full.json", "[");
+  folder.write("hone/all-MiniLM-L6-v2/model.safetensors", "weights");
+  for (const char* file : {"train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"})
+    folder.write(std::string("mnist/") + file + "-ubyte.gz", file);
+  folder.write("ttt_mnist/train_indices.txt.gz", "0");
+  folder.write("ttt_mnist/mnist_scaled_model_seed1_hd192_ss1.0_ot-adam_lr0.0008bs100_ne50.safetensors", "net");
+  folder.write("ttt_mnist/mnist_cnn_opt_params.json",
+               R"({"192": {"size_scale": 1, "learning_rate": 0.1, "batch_size": 5, "num_epochs": 2}})");
+  folder.write("ttt_mnist/lft_cnn_opt_params.json",
+               R"({"192": {"num_neighbors": 5, "finetune_lr": 0.1, "finetune_epochs": 2}})");
+  folder.write("ttt_mnist/majority_cnn_opt_params.json", R"({"192": {"num_neighbors": 3}})");
+  EXPECT_FALSE(concept_spaces_config(Size::quick).at("spaces").at(0).contains("pieces_hash"));
+  Json config;
+  try {
+    config = concept_spaces_config(Size::standard);
+  } catch (const Error& error) {
+    if (error.code != ErrorCode::not_found) throw;
+    GTEST_SKIP() << error.message;
+  }
+  config["seed"] = 0;
+  HONE_EXPECT_ERROR(make_concept_space(config, 0, {}), ErrorCode::corrupt, "data_full.json");  // nothing else differs
+  config["spaces"][0]["pieces_hash"] = texts_hash({});
+  HONE_EXPECT_ERROR(make_concept_space(config, 0, {}), ErrorCode::bad_input, "not those that this run began with");
 }
 
 TEST(ObservedQueries, AreAllOfThemOnce) {
@@ -254,9 +317,9 @@ Table hand_made_rows() {
 }
 
 TEST(ObservationReport, OfHandMadeRows) {
-  const Json config = {
-      {"spaces",
-       {{{"title", "first"}, {"local", {{"neighbours", 50}}}}, {{"title", "second"}, {"local", {{"neighbours", 7}}}}}}};
+  const Json config = {{"spaces",
+                        {{{"title", "first"}, {"local", {{"neighbours", 50}, {"epochs", 30}}}, {"mask_steps", 90}},
+                         {{"title", "second"}, {"local", {{"neighbours", 7}, {"epochs", 40}}}, {"mask_steps", 80}}}}};
   const Report report = observation_report(config, hand_made_rows());
   const auto finding = [&](const std::string& start) {
     for (const Finding& one : report.findings)
@@ -297,6 +360,8 @@ TEST(ObservationReport, OfHandMadeRows) {
   expect_text("where they are chosen: 0.7000 in Ψ̂, 0.8000 in Φ̂");
   expect_text("100.0 % are neighbours in Ψ̂ and 50.0 % in Φ̂");
   expect_text("its 7 neighbours");
+  expect_text("Local heads on Ψ and Ψ̂ take 30 steps, those on Φ̂, whatever their mask, 90.");
+  expect_text("Local heads on Ψ and Ψ̂ take 40 steps, those on Φ̂, whatever their mask, 80.");
 
   std::vector<std::string> names;
   for (const Figure& figure : report.figures) names.push_back(figure.name);

@@ -39,7 +39,9 @@ Certificate certify_map(const StepEvidence& evidence, const StepPosterior& poste
 Certificate certify_mixture(const StepEvidence& evidence, const StepPosterior& posterior, double variance, double delta,
                             bool known);
 
-// L(T) for a known, symmetric Σ* [n, n]. O(n³).
+// L(T) for Σ* = τ²K + σ*²I, which has K's eigenvectors. O(n).
+double population_score(const StepEvidence& evidence, const Spectrum& spectrum, const Signal& signal, double steps);
+// For a known, symmetric Σ* [n, n]. O(n³).
 double population_score(const StepEvidence& evidence, const Spectrum& spectrum, const Matrix64& covariance,
                         double steps);
 

@@ -47,7 +47,7 @@ struct Answers {
 
 struct Classification {
   // "global"; "majority vote" and "distance-weighted vote" of their own k; "majority vote, local k" and
-  // "distance-weighted vote, local k" of as many neighbours as teach a local head; "local" (the end of the path: the
+  // "distance-weighted vote, local k" of the neighbours that teach a local head; "local" (the end of the path: the
   // published protocol); "hone" (the mixture); "experts" if asked for.
   std::vector<Answers> answers;
   // Accuracy and −log p, in nats, of the local heads of `locality_queries` queries off their query: on the k points

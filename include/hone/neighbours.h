@@ -80,7 +80,8 @@ class NeighbourIndex {
   // For queries [Q, d]. Exact if flat: candidates come from products of bytes or in fp32 whose rounding error is
   // bounded, their distances are computed anew from differences in fp64, and a query whose candidates the bound cannot
   // tell from the others is compared with every point that way. A query's result depends neither on the other queries
-  // nor on the number of threads; memory beside the result is a few MB. `effort` other than 0 overrides the index's.
+  // nor on the number of threads. Memory beside the result is for candidates, several times k of them for each of up to
+  // 1 536 queries at a time: a few MB at k = 50, in proportion to k. `effort` other than 0 overrides the index's.
   // Throws Error{bad_input} for another dimension, k = 0 or k > n, or a query that is not finite; Error{cancelled}.
   Neighbours search(ConstMatrixView queries, size_t k, const Watch& watch = {}, size_t effort = 0) const;
 

@@ -29,6 +29,21 @@ Certificate certificate(const StepEvidence& evidence, const StepPosterior& poste
       score, slack, score + slack, delta, slack > posterior.scores.front() - score, !(known && evidence.noise_given())};
 }
 
+// L(T) from variance(i) = uᵢᵀΣ*uᵢ along K's eigenvectors, where Σ_T has the variances σ² e^(−T decay_i).
+template <class Variance>
+double score_of_variances(const StepEvidence& evidence, const Spectrum& spectrum, double steps,
+                          const Variance& variance) {
+  const double noise_variance = fixed_noise(evidence);
+  check_steps(steps);
+  check_size("certificate: eigenvalues", spectrum.size(), evidence.size());
+  double sum = 0;
+  for (size_t i = 0; i < spectrum.size(); ++i) {
+    const double exponent = steps * evidence.decay()[i];
+    sum += std::log(noise_variance) - exponent + std::exp(exponent) * variance(i) / noise_variance;
+  }
+  return sum / (2 * static_cast<double>(spectrum.size()));
+}
+
 }  // namespace
 
 double certificate_variance(const StepEvidence& evidence, const Spectrum& spectrum, const Signal& signal) {
@@ -72,20 +87,19 @@ Certificate certify_mixture(const StepEvidence& evidence, const StepPosterior& p
   return certificate(evidence, posterior, posterior.mean_score(), slack, delta, known);
 }
 
+double population_score(const StepEvidence& evidence, const Spectrum& spectrum, const Signal& signal, double steps) {
+  return score_of_variances(evidence, spectrum, steps, [&](size_t i) {
+    return signal.signal_variance * spectrum.eigenvalues()[i] + signal.noise_variance;
+  });
+}
+
 double population_score(const StepEvidence& evidence, const Spectrum& spectrum, const Matrix64& covariance,
                         double steps) {
-  const double noise_variance = fixed_noise(evidence);
-  check_steps(steps);
-  check_size("certificate: eigenvalues", spectrum.size(), evidence.size());
   check_covariance(covariance, evidence.size());
-  double sum = 0;
-  for (size_t i = 0; i < spectrum.size(); ++i) {
+  return score_of_variances(evidence, spectrum, steps, [&](size_t i) {
     const auto u = map(spectrum.eigenvector(i));
-    const double spread = u.dot(map(covariance) * u) / noise_variance;
-    const double exponent = steps * evidence.decay()[i];
-    sum += std::log(noise_variance) - exponent + std::exp(exponent) * spread;
-  }
-  return sum / (2 * static_cast<double>(spectrum.size()));
+    return u.dot(map(covariance) * u);
+  });
 }
 
 double transfer_bound(const StepEvidence& evidence, const Spectrum& spectrum, double signal_variance, double steps) {

@@ -53,7 +53,7 @@ std::vector<int> path_of(const LocalTraining& training) {
   for (int decade = 1; decade < training.steps; decade *= 10)
     for (const int step : {decade, 2 * decade, 5 * decade})
       if (step < training.steps) path.push_back(step);
-  path.push_back(training.steps);
+  if (training.steps > 0) path.push_back(training.steps);
   return path;
 }
 
@@ -87,6 +87,23 @@ Neighbours without_themselves(const Neighbours& found, std::span<const int64_t> 
     }
   }
   return others;
+}
+
+// The same neighbours, nearest first; of equally near ones the one with the smaller id.
+Neighbours nearest_first(const Neighbours& found) {
+  Neighbours sorted = found;
+  std::vector<std::pair<float, int64_t>> order(found.k);
+  for (size_t q = 0; q < found.queries(); ++q) {
+    const auto ids = found.ids_of(q);
+    const auto distances = found.distances_of(q);
+    for (size_t i = 0; i < found.k; ++i) order[i] = {distances[i], ids[i]};
+    std::ranges::sort(order);
+    for (size_t i = 0; i < found.k; ++i) {
+      sorted.distances[q * found.k + i] = order[i].first;
+      sorted.ids[q * found.k + i] = order[i].second;
+    }
+  }
+  return sorted;
 }
 
 class Classifier {
@@ -219,22 +236,31 @@ Classification classify(ConstMatrixView x, std::span<const int> y, size_t classe
   add("global", log_probabilities(classifier.global(), queries), 0);
   result.answers.back().seconds = seconds_since(start);
 
-  const auto add_votes = [&](std::string name, Vote vote, size_t k) {
+  // `searched` is what finding the voters took.
+  const auto add_votes = [&](std::string name, Vote vote, const Neighbours& voters, double searched) {
+    start = Clock::now();
+    Matrix log_p = vote_log_probabilities(y, classes, voters, options.index.metric, vote);
+    add(std::move(name), std::move(log_p), searched + seconds_since(start));
+  };
+  const auto add_nearest_votes = [&](std::string name, Vote vote, size_t k) {
     start = Clock::now();
     const Neighbours voters = classifier.index().search(queries, k, watch);
-    Matrix log_p = vote_log_probabilities(y, classes, voters, options.index.metric, vote);
-    add(std::move(name), std::move(log_p), seconds_since(start));
+    add_votes(std::move(name), vote, voters, seconds_since(start));
   };
   result.majority_votes = classifier.votes(Vote::majority);
   result.distance_votes = classifier.votes(Vote::by_distance);
-  add_votes("majority vote", Vote::majority, result.majority_votes);
-  add_votes("distance-weighted vote", Vote::by_distance, result.distance_votes);
-  add_votes("majority vote, local k", Vote::majority, options.neighbours);
-  add_votes("distance-weighted vote, local k", Vote::by_distance, options.neighbours);
+  add_nearest_votes("majority vote", Vote::majority, result.majority_votes);
+  add_nearest_votes("distance-weighted vote", Vote::by_distance, result.distance_votes);
 
   start = Clock::now();
   const Neighbours teachers = classifier.teachers(queries);
   const double taught = seconds_since(start);
+  Neighbours sorted;  // SIFT's stand in the order of choice
+  if (options.sift_pool > 0) sorted = nearest_first(teachers);
+  const Neighbours& voters = options.sift_pool > 0 ? sorted : teachers;
+  add_votes("majority vote, local k", Vote::majority, voters, taught);
+  add_votes("distance-weighted vote, local k", Vote::by_distance, voters, taught);
+
   start = Clock::now();
   LocalTraining to_the_end = classifier.training();
   to_the_end.checkpoints = {to_the_end.steps};

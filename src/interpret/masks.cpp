@@ -63,7 +63,9 @@ struct Trained {
   std::vector<float> first, second;
 
   explicit Trained(std::span<float> of) : values(of), first(of.size()), second(of.size()) {}
-  void step(const AdamStep& step, std::span<const float> gradient) { adam_step(step, gradient, first, second, values); }
+  void step(const SparseAdamStep& step, std::span<const float> gradient) {
+    adam_step(step, gradient, first, second, values);
+  }
 };
 
 std::vector<float> mask_of(std::span<const float> scores) {
@@ -80,8 +82,8 @@ std::vector<float> train(Neighbourhood& local, const MaskTraining& training, Mas
   for (int t = 1; t <= training.steps; ++t) {
     cancel.check();
     loss.differentiate(local.head, local.codes, local.y, mask_of(scores), training.sparsity);
-    AdamStep step{training.learning_rate, 1, static_cast<float>(1 - std::pow(0.9, t)),
-                  static_cast<float>(1 - std::pow(0.999, t))};
+    SparseAdamStep step{training.learning_rate, 1, static_cast<float>(1 - std::pow(0.9, t)),
+                        static_cast<float>(1 - std::pow(0.999, t))};
     weights.step(step, {loss.weights.data(), loss.weights.size()});
     bias.step(step, loss.bias);
     if (training.mask != Mask::learned) continue;

@@ -161,7 +161,7 @@ void DropOut(std::span<float> values, float rate, RandomStream& random) {
 
 constexpr float beta1 = 0.9F, rest1 = 0.1F, beta2 = 0.999F, rest2 = 0.001F, epsilon = 1e-8F;
 
-void TakeAdamStep(const AdamStep& step, std::span<const float> gradient, std::span<float> first,
+void TakeAdamStep(const SparseAdamStep& step, std::span<const float> gradient, std::span<float> first,
                   std::span<float> second, std::span<float> values) {
   const float rate = step.learning_rate / step.correction1, root = 1 / std::sqrt(step.correction2);
   for_lanes(values.size(), [&](auto d, size_t i) {
@@ -221,8 +221,8 @@ void drop_out(std::span<float> values, float rate, RandomStream& random) {
   HWY_DYNAMIC_DISPATCH(DropOut)(values, rate, random);
 }
 
-void adam_step(const AdamStep& step, std::span<const float> gradient, std::span<float> first, std::span<float> second,
-               std::span<float> values) {
+void adam_step(const SparseAdamStep& step, std::span<const float> gradient, std::span<float> first,
+               std::span<float> second, std::span<float> values) {
   HWY_DYNAMIC_DISPATCH(TakeAdamStep)(step, gradient, first, second, values);
 }
 

@@ -37,13 +37,13 @@ void add_scaled(float scale, std::span<const float> x, std::span<float> y);
 void drop_out(std::span<float> values, float rate, RandomStream& random);
 
 // One step of Adam (Kingma & Ba 2015) with gradient · scale; correction_i = 1 − β_iᵗ.
-struct AdamStep {
+struct SparseAdamStep {
   float learning_rate;
   float scale;
   float correction1;
   float correction2;
 };
-void adam_step(const AdamStep& step, std::span<const float> gradient, std::span<float> first, std::span<float> second,
-               std::span<float> values);
+void adam_step(const SparseAdamStep& step, std::span<const float> gradient, std::span<float> first,
+               std::span<float> second, std::span<float> values);
 
 }  // namespace hone

@@ -89,8 +89,8 @@ void SaeTrainer::Impl::descend(double gradient_norm) {
   const auto t = static_cast<double>(steps);
   const double warm = training.warmup_steps == 0 ? 1 : std::min(1.0, t / static_cast<double>(training.warmup_steps));
   const double clip = training.clip > 0 && gradient_norm > training.clip ? training.clip / (gradient_norm + 1e-6) : 1;
-  const AdamStep step{static_cast<float>(training.learning_rate * warm), static_cast<float>(clip),
-                      static_cast<float>(1 - std::pow(0.9, t)), static_cast<float>(1 - std::pow(0.999, t))};
+  const SparseAdamStep step{static_cast<float>(training.learning_rate * warm), static_cast<float>(clip),
+                            static_cast<float>(1 - std::pow(0.9, t)), static_cast<float>(1 - std::pow(0.999, t))};
   const auto update = [&](std::span<const float> g, std::span<float> m, std::span<float> v, std::span<float> values) {
     parallel_ranges(values.size(), 1 << 12, [&](size_t begin, size_t end) {
       const size_t count = end - begin;

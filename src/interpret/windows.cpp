@@ -7,7 +7,10 @@
 namespace hone {
 namespace {
 
-size_t bos_tokens(const Model& model) { return model.tokenizer().adds_bos() && model.tokenizer().bos() >= 0 ? 1 : 0; }
+// Tokens that a window can have, BOS apart.
+size_t room_for_window(const Model& model) {
+  return static_cast<size_t>(model.config().context) - model.encode("").size();
+}
 
 }  // namespace
 
@@ -18,14 +21,14 @@ void check_layers(const Model& model, int layers) {
 }
 
 void check_window(const Model& model, std::span<const Token> window) {
-  const size_t room = static_cast<size_t>(model.config().context) - bos_tokens(model);
+  const size_t room = room_for_window(model);
   if (window.size() > room)
     throw Error(ErrorCode::bad_input,
                 fmt::format("texts: a window of {} tokens; the model's context holds {}", window.size(), room));
 }
 
 std::vector<Token> with_start(const Model& model, std::span<const Token> window) {
-  std::vector<Token> tokens(bos_tokens(model), model.tokenizer().bos());
+  std::vector<Token> tokens = model.encode("");
   tokens.insert(tokens.end(), window.begin(), window.end());
   return tokens;
 }
@@ -49,7 +52,7 @@ std::vector<Sequence> WindowStates::batch() const {
 }
 
 std::vector<std::vector<Token>> token_windows(const Model& model, std::span<const std::string> texts, size_t tokens) {
-  const size_t most = std::min(tokens, static_cast<size_t>(model.config().context) - bos_tokens(model));
+  const size_t most = std::min(tokens, room_for_window(model));
   if (most == 0) throw Error(ErrorCode::bad_input, "window: 0 tokens; give at least 1");
   std::vector<std::vector<Token>> windows;
   for (const std::string& text : texts) {

@@ -28,7 +28,7 @@ class AmortisedExperts final : public Experiment {
     if (size == Size::quick) counts = {1, 10, 100, 1000, 5000};
     if (size == Size::full) counts = {1, 3, 10, 30, 50, 100, 300, 500, 1000, 3000, 5000, 10000, 30000, 40000, 50000};
     Json settings = published_parameters(reference_width);
-    settings.update({{"data_sha256", image_data_sha256("MNIST")},
+    settings.update({{"data_hash", image_data_hash("MNIST")},
                      {"net", saved_file_config(std::string(reference_net) + ".safetensors")},
                      {"head", saved_file_config(std::string(reference_head) + ".safetensors")},
                      {"torch_accuracy", torch_accuracy(reference_head)},
@@ -47,7 +47,7 @@ class AmortisedExperts final : public Experiment {
   size_t tasks(const Json& config) const override { return 1 + config.at("experts").size(); }
 
   RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch& at_start) const override {
-    if (image_data_sha256("MNIST") != config.at("data_sha256"))
+    if (image_data_hash("MNIST") != config.at("data_hash"))
       throw Error(ErrorCode::bad_input, "MNIST is not the data that this run began with");
     const ImageData data = read_image_data("MNIST");
     FeatureSpace space = feature_space(LeNet::open(checked_file(config.at("net"))), data, at_start);
@@ -103,9 +103,12 @@ class AmortisedExperts final : public Experiment {
     report.text =
         "## Every number of experts\n" +
         markdown_table({"experts", "k", "learning rate", "epochs", "accuracy, %", "gain, points", "log-loss"}, lines) +
-        fmt::format("\nGlobal head: {} %, log-loss {:.4f}. A head for every query: {} %, gain {}, log-loss {:.4f}.\n",
-                    accuracy_text(ttt.global, ttt.queries), ttt.global_loss, accuracy_text(ttt.local, ttt.queries),
-                    gain_text(ttt), ttt.local_loss) +
+        fmt::format(
+            "\nGlobal head: {} %, log-loss {:.4f}. A head for every query: {} %, gain {}, log-loss {:.4f}. Majority "
+            "vote: {} % at its own k = {}, {} % at TTT's k = {}.\n",
+            accuracy_text(ttt.global, ttt.queries), ttt.global_loss, accuracy_text(ttt.local, ttt.queries),
+            gain_text(ttt), ttt.local_loss, accuracy_text(ttt.vote, ttt.queries), config.at("votes").dump(),
+            accuracy_text(ttt.vote_same, ttt.queries), config.at("local").at("neighbours").dump()) +
         "\n## What was fixed\nThe authors' reference network of width 50 and their linear head. k, learning rate and "
         "epochs are the published ones of each E; centroids are ours (k-means from points drawn at random, at E = 50 "
         "000 "

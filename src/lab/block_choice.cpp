@@ -21,10 +21,9 @@ struct Judge {
   decide::BlockKernels blocks;
   std::span<const double> residuals;
   double answer, truth, rho;
-  size_t steps;
 
-  // Adds the errors of a set to `choice`'s entry `at`, `share` of each.
-  void add(std::span<const size_t> chosen, double share, BlockChoice& choice, size_t at) const {
+  // Adds the errors of a set after so many steps to `choice`'s entry `at`, `share` of each.
+  void add(std::span<const size_t> chosen, size_t steps, double share, BlockChoice& choice, size_t at) const {
     const decide::BlockSum sum = decide::sum_blocks(blocks, chosen);
     const decide::Spectrum spectrum(sum.kernel);
     const std::vector<double> r = spectrum.coordinates(residuals, "residuals");
@@ -56,20 +55,20 @@ std::vector<BlockChoice> choose_blocks(const PromptKernels& kernels, std::span<c
   for (const size_t b : options.budgets) budget = std::max(budget, std::min(b, all));
   const decide::BlockSum sum = decide::sum_blocks(blocks);
   const decide::Spectrum full(sum.kernel);
-  const Judge judge{blocks, residuals, kernels.answer, truth, decide::step_size(full, options.c), options.steps};
+  const Judge judge{blocks, residuals, kernels.answer, truth, decide::step_size(full, options.c)};
 
   const double noise = std::inner_product(residuals.begin(), residuals.end(), residuals.begin(), 0.0) /
                        static_cast<double>(residuals.size());
   const double fitted = decide::fit_signal(full, full.coordinates(residuals, "residuals")).lambda_star();
   const decide::BlockScores scores = decide::block_scores(blocks, full, noise);
+  const decide::BlockPath exact = decide::exact_blocks(
+      blocks, full, kernels.query_norm, std::isfinite(fitted) ? fitted : noise, judge.rho, options.steps, budget);
   const std::vector<size_t> orders[] = {
       decide::top_blocks(scores.trace, budget),
       decide::bottom_blocks(scores.trace, budget),
       decide::top_blocks(scores.query, budget),
       decide::greedy_blocks(blocks, full, residuals, judge.rho, options.steps, budget).chosen,
-      decide::exact_blocks(blocks, full, kernels.query_norm, std::isfinite(fitted) ? fitted : noise, judge.rho,
-                           options.steps, budget)
-          .chosen,
+      exact.chosen,
       decide::last_layer_blocks(layers, budget),
       decide::top_blocks(std::vector<double>(all, 0), all),
   };
@@ -82,11 +81,14 @@ std::vector<BlockChoice> choose_blocks(const PromptKernels& kernels, std::span<c
   for (size_t at = 0; at < options.budgets.size(); ++at) {
     for (size_t draw = 0; draw < options.random_draws; ++draw) {
       const uint64_t seed = RandomStream(options.seed, fmt::format("{}/{}", options.stream, draw)).next();
-      judge.add(decide::random_blocks(all, options.budgets[at], seed), 1 / static_cast<double>(options.random_draws),
-                choices[0], at);
+      judge.add(decide::random_blocks(all, options.budgets[at], seed), options.steps,
+                1 / static_cast<double>(options.random_draws), choices[0], at);
     }
-    for (size_t m = 1; m < methods.size(); ++m)
-      judge.add(first(orders[m - 1], methods[m] == "All" ? all : options.budgets[at]), 1, choices[m], at);
+    for (size_t m = 1; m < methods.size(); ++m) {
+      const std::vector<size_t> chosen = first(orders[m - 1], methods[m] == "All" ? all : options.budgets[at]);
+      const bool own_steps = methods[m] == "Exact" && !chosen.empty();
+      judge.add(chosen, own_steps ? exact.steps[chosen.size() - 1] : options.steps, 1, choices[m], at);
+    }
   }
   return choices;
 }

@@ -11,7 +11,8 @@
 
 namespace hone::lab {
 
-// What T steps inside the chosen blocks do, at every budget.
+// What T steps inside the chosen blocks do, at every budget. T is options.steps for all but "Exact", which chooses it
+// with the blocks, from 1 to options.steps.
 struct BlockChoice {
   std::string method;
   std::vector<double> query;  // [budgets]: squared error at the query

@@ -75,6 +75,9 @@ void add_gains(Report& report, const BlockSection& section, std::span<const Publ
     std::vector<std::string> line = {std::string(method)};
     for (size_t b = 0; b < section.budgets.size(); ++b) {
       const Method random = method_at(section, "Random", b), own = method_at(section, method, b);
+      if (own.values.size() != random.values.size())
+        throw Error(ErrorCode::corrupt,
+                    fmt::format("{} has {} tasks, Random {}", own.name, own.values.size(), random.values.size()));
       std::vector<double> gains;
       for (size_t i = 0; i < own.values.size(); ++i) gains.push_back(random.values[i] - own.values[i]);
       const double gain = mean(gains), error = standard_error(gains);
@@ -203,8 +206,9 @@ void add_block_report(Report& report, const Json& config, const Table& rows, std
       "## Which blocks\n\nImprovement over Random (the mean of its draws): Random's squared error minus the "
       "method's, mean over tasks ± standard error; positive is better than Random. T steps, ρ = c/λ_max(K) "
       "of all candidates, linearised. A budget above the number of candidates takes them all. *Exact* is "
-      "the exact criterion of the linear-Gaussian model, *All* takes every block whatever the budget: both "
-      "are ours, and Last-layer a baseline of ours.\n\n";
+      "the exact criterion of the linear-Gaussian model, which chooses its own T up to that of the others with "
+      "the blocks, *All* takes every block whatever the budget: both are ours, and Last-layer a baseline of "
+      "ours.\n\n";
   for (const std::string& c : choices.distinct("c")) {
     const Errors errors = read_errors(choices.where("c", c), budgets.size());
     const BlockSection query{c, "the query's error", true, errors.query, budgets};

@@ -21,18 +21,6 @@ using decide::StepEvidence;
 using decide::StepPosterior;
 using Numbers = std::vector<double>;
 
-// L(T) for Σ* = τ²K + σ*²I: O(n), as Σ_T and Σ* share their eigenvectors.
-double population_score(const StepEvidence& evidence, const Spectrum& spectrum, const Signal& truth, double steps) {
-  const double noise = evidence.noise_variance(0);
-  double sum = 0;
-  for (size_t i = 0; i < spectrum.size(); ++i) {
-    const double exponent = steps * evidence.decay()[i];
-    sum += std::log(noise) - exponent +
-           std::exp(exponent) * (truth.signal_variance * spectrum.eigenvalues()[i] + truth.noise_variance) / noise;
-  }
-  return sum / (2 * static_cast<double>(spectrum.size()));
-}
-
 // What one kind of certificate did on a task's draws.
 class Tally {
  public:
@@ -76,7 +64,7 @@ void add_draw(const Spectrum& spectrum, const Signal& truth, const Signal& assum
   const StepPosterior posterior =
       decide::step_posterior(evidence, decide::whole_steps(config.at("last_step")), {}, config.at("beta"));
   Numbers population;
-  for (const double t : posterior.steps) population.push_back(population_score(evidence, spectrum, truth, t));
+  for (const double t : posterior.steps) population.push_back(decide::population_score(evidence, spectrum, truth, t));
   const double mean = std::inner_product(population.begin(), population.end(), posterior.weights.begin(), 0.0);
   map.add(decide::certify_map(evidence, posterior, variance, delta, known), population[posterior.best],
           posterior.scores.front());

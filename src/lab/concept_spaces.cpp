@@ -90,6 +90,11 @@ void require_same(const std::string& found, const Json& space, const char* key) 
 Features text_features(const Json& space, uint64_t seed, const Watch& watch) {
   require_same(sha256(clinc150_file()), space, "data_sha256");
   require_same(sha256(minilm_folder() / "model.safetensors"), space, "encoder_sha256");
+  std::vector<std::string> pieces;
+  if (const size_t count = space.at("pieces"); count > 0) {
+    pieces = corpus_pieces(count);
+    require_same(texts_hash(pieces), space, "pieces_hash");
+  }
   const Clinc150 data = read_clinc150(clinc150_file());
   const Texts train = flat(data.train, data.train), test = flat(data.test, data.train);
   const auto encoder = TextEncoder::open(minilm_folder());
@@ -97,16 +102,16 @@ Features text_features(const Json& space, uint64_t seed, const Watch& watch) {
   const Matrix test_x = read_npy(cached_vectors(*encoder, test.texts, watch));
   std::vector<Matrix> learned;
   learned.push_back(train_x.copy());
-  if (const size_t pieces = space.at("pieces"); pieces > 0) {
+  if (!pieces.empty()) {
     const auto quick = TextEncoder::open(minilm_folder(), {.precision = Precision::int8, .max_tokens = piece_tokens});
-    learned.push_back(read_npy(cached_vectors(*quick, corpus_pieces(pieces), watch)));
+    learned.push_back(read_npy(cached_vectors(*quick, pieces, watch)));
   }
   return {some_of(train_x, train.labels, space.at("points"), seed, "points"),
           some_of(test_x, test.labels, space.at("queries"), seed, "queries"), joined(learned)};
 }
 
 Features image_features(const Json& space, uint64_t seed, const Watch& watch) {
-  require_same(image_data_sha256("MNIST"), space, "data_sha256");
+  require_same(image_data_hash("MNIST"), space, "data_hash");
   const ImageData data = read_image_data("MNIST");
   const FeatureSpace all = feature_space(LeNet::open(checked_file(space.at("net"))), data, watch);
   const Matrix parts[] = {all.train.copy()};
@@ -166,8 +171,9 @@ Json concept_spaces_config(Size size) {
                {"queries", full ? 4500 : queries},
                {"sae", sae_settings(size)},
                {"local", {{"neighbours", 50}, {"learning_rate", 0.01}, {"epochs", 50}}}};
+  if (const size_t pieces = text.at("pieces"); pieces > 0) text["pieces_hash"] = texts_hash(corpus_pieces(pieces));
   Json image = {{"title", images},
-                {"data_sha256", image_data_sha256("MNIST")},
+                {"data_hash", image_data_hash("MNIST")},
                 {"net", saved_file_config(net)},
                 {"points", points},
                 {"queries", full ? 4500 : queries},

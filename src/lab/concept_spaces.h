@@ -20,7 +20,7 @@ struct ConceptSpace {
   std::vector<int> train_labels, test_labels;
   ConceptView features, again, concepts;
   SparseCodes train_codes, test_codes;
-  SaeEvaluation evaluation;  // on the test points
+  SaeEvaluation evaluation;  // on the test points; dead_share on the points that the autoencoder was trained on
 };
 
 // For config.json: "spaces", each with its data's hashes, the autoencoder's settings and the local heads' protocol.

@@ -87,7 +87,7 @@ Numbers shares(const std::vector<AtSnr>& all, const std::string& name, size_t fi
   Numbers values;
   for (size_t kernel = first; kernel < kernels; kernel += 2) {
     double sum = 0;
-    for (const AtSnr& at : all) sum += at.curves.at(name).values[kernel] / at.unit;
+    for (const AtSnr& at : all) sum += at.curves.at(name).values.at(kernel) / at.unit;
     values.push_back(sum / static_cast<double>(all.size()));
   }
   return values;
@@ -263,7 +263,7 @@ void add_james_stein(const Table& rows, Report& report) {
   }
   Series one{"T → ∞ (theory)", rows.where("method", "descent").numbers("setting"), {}, {}, {}, true, 7};
   std::sort(one.x.begin(), one.x.end());
-  one.x = {one.x.front(), one.x.back()};
+  one.x = {one.x.at(0), one.x.back()};
   one.y = {1, 1};
   figure.series.push_back(one);
   report.figures.push_back(figure);
@@ -323,7 +323,7 @@ void add_floor(const Table& rows, Report& report) {
       above += least[0].first >= floor - 2 * least[0].second;
       line.colour = colour;
       figure.series.push_back(line);
-      figure.series.push_back({"", {line.x.front(), line.x.back()}, {floor, floor}, {}, {}, true, colour++});
+      figure.series.push_back({"", {line.x.at(0), line.x.back()}, {floor, floor}, {}, {}, true, colour++});
     }
     lines.push_back({share, fmt::format("{:.3f}", floor), interval_text(least[0].first, least[0].second),
                      interval_text(least[1].first, least[1].second)});
@@ -352,6 +352,7 @@ Report gp_report(const Json& config, const Table& rows) {
   Report report;
   const Numbers grid = config.at("steps").at("grid");
   const std::vector<AtSnr> all = by_snr(rows.where("part", "steps"));
+  if (all.empty()) throw Error(ErrorCode::corrupt, "there are no rows of part steps");
   add_identity(rows.where("part", "identity"), report);
   add_best_steps(all, grid, report);
   add_selectors(all, grid, config.at("seed"), report);

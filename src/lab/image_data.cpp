@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t train_images = 50000, test_images = 10000;
 constexpr int classes = 10;
+constexpr const char* split_file = "train_indices.txt.gz";
 constexpr PixelScale fashion_pixels{.mean = 0.2860F, .deviation = 0.3530F};
 
 bool is_folder(const fs::path& path) {
@@ -54,7 +55,7 @@ fs::path image_folder(std::string_view name) {
 
 // The rows of the training file, in the authors' order.
 std::vector<size_t> published_order(size_t images) {
-  const fs::path path = saved_file("train_indices.txt.gz");
+  const fs::path path = saved_file(split_file);
   const Contents contents(path);
   const auto* at = reinterpret_cast<const char*>(contents.bytes().data());
   const char* const end = at + contents.bytes().size();
@@ -132,8 +133,14 @@ ImageData read_image_data(std::string_view name) {
   return {select(all, order), read_set(folder, "t10k", test_images, scale)};
 }
 
-std::string image_data_sha256(std::string_view name) {
-  return sha256(image_folder(name) / "train-images-idx3-ubyte.gz");
+std::string image_data_hash(std::string_view name) {
+  const fs::path folder = image_folder(name);
+  std::string hashes;
+  for (const char* file : {"train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz",
+                           "t10k-labels-idx1-ubyte.gz"})
+    hashes += sha256(folder / file);
+  if (is_mnist(name)) hashes += sha256(saved_file(split_file));
+  return content_hash(hashes);
 }
 
 fs::path saved_file(std::string_view name) {

@@ -28,8 +28,9 @@ struct ImageData {
 // $HONE_DATA/fashion-mnist, else Debian's dataset-fashion-mnist; its first 50 000 images. Throws Error{not_found} that
 // says what to install or to set, Error{corrupt}.
 ImageData read_image_data(std::string_view name);
-// SHA-256 of the training images, for config.json.
-std::string image_data_sha256(std::string_view name);
+// A hash of the SHA-256 of all files that are read of them, for config.json: images, labels and, of MNIST, the split.
+// Throws Error{not_found, io}.
+std::string image_data_hash(std::string_view name);
 
 // A file of $HONE_DATA/ttt_mnist. Throws Error{not_found} that says what to set.
 std::filesystem::path saved_file(std::string_view name);

@@ -46,6 +46,9 @@ Point point(const Table& rows, std::span<const double> base) {
   Point p;
   p.neighbours = rows.text(0, "neighbours");
   const std::vector<double> bits = rows.numbers("bits"), bytes = rows.numbers("bytes");
+  if (bits.size() != base.size())
+    throw Error(ErrorCode::corrupt,
+                fmt::format("{} windows after {} neighbours, {} after none", bits.size(), p.neighbours, base.size()));
   std::vector<double> gains;
   for (size_t w = 0; w < bits.size(); ++w) {
     p.bits_per_byte.push_back(bits[w] / bytes[w]);
@@ -70,6 +73,8 @@ std::vector<Point> points(const Table& rows) {
   std::vector<Point> all;
   for (const std::string& neighbours : rows.distinct("neighbours"))
     all.push_back(point(rows.where("neighbours", neighbours), base));
+  if (all.size() < 2 || all.front().neighbours != "0" || all.back().neighbours != "mixture")
+    throw Error(ErrorCode::corrupt, "a corpus' rows are not those of 0 neighbours first and of the mixture last");
   return all;
 }
 

@@ -121,11 +121,15 @@ class Locality final : public Experiment {
                         local_text = accuracy_text(counts.local, counts.queries);
       report.text +=
           fmt::format("## Width {}\n", title) +
-          markdown_table({"", "accuracy, %"}, {{"global head", global_text},
-                                               {"TTT: every query its own head", local_text},
-                                               {"local head on its own neighbourhood", own_text},
-                                               {"local head on all test images", everywhere_text},
-                                               {"majority vote", accuracy_text(counts.vote, counts.queries)}}) +
+          markdown_table({"", "accuracy, %"},
+                         {{"global head", global_text},
+                          {"TTT: every query its own head", local_text},
+                          {"local head on its own neighbourhood", own_text},
+                          {"local head on all test images", everywhere_text},
+                          {fmt::format("majority vote, its own k = {}", net.at("votes").dump()),
+                           accuracy_text(counts.vote, counts.queries)},
+                          {fmt::format("majority vote, TTT's k = {}", net.at("local").at("neighbours").dump()),
+                           accuracy_text(counts.vote_same, counts.queries)}}) +
           "\n";
       const bool beside = net.at("width") == 192;
       const auto published = [&](const char* value) {

@@ -67,7 +67,10 @@ double log_slope(const Numbers& x, const Numbers& y) {
 decide::Interval exponent(const Curve& curve, const Numbers& x, uint64_t seed) {
   constexpr size_t resamples = 2000;
   RandomStream random(seed, "exponents");
-  const size_t draws = curve.errors.front().size();
+  const size_t draws = curve.errors.at(0).size();
+  for (const Numbers& point : curve.errors)
+    if (point.size() != draws)
+      throw Error(ErrorCode::corrupt, fmt::format("a setting has {} draws, another {}", point.size(), draws));
   Numbers slopes;
   for (size_t i = 0; i < resamples; ++i) {
     Numbers means(x.size());
@@ -293,9 +296,13 @@ LocalChoice choose_k(const Table& rows, const std::string& method, uint64_t seed
   const Table local = rows.where("method", method);
   const auto errors = [&](const std::string& k) { return local.where("k", k).numbers("error"); };
   const std::vector<std::string> ks = local.distinct("k");
+  if (ks.empty()) throw Error(ErrorCode::corrupt, fmt::format("there are no rows of method {}", method));
   LocalChoice choice;
   choice.k = *std::ranges::min_element(ks, {}, [&](const std::string& k) { return mean(half(errors(k), 0)); });
   const Numbers global = half(rows.where("method", "global").numbers("error"), 1), rest = half(errors(choice.k), 1);
+  if (global.size() != rest.size())
+    throw Error(ErrorCode::corrupt,
+                fmt::format("{} draws of the global head, {} of method {}", global.size(), rest.size(), method));
   Numbers gains;
   for (size_t i = 0; i < rest.size(); ++i) gains.push_back(global[i] - rest[i]);
   choice.global = mean(global);
@@ -330,7 +337,7 @@ Figure locality_figure(const Table& rows, const std::string& noise, Json& curves
                         {"own_share", mean(at.numbers("own_share"))}});
     }
     figure.series.push_back(line);
-    figure.series.push_back(reference("", {line.x.front(), line.x.back()}, {global, global}, line.colour));
+    figure.series.push_back(reference("", {line.x.at(0), line.x.back()}, {global, global}, line.colour));
   }
   return figure;
 }

@@ -89,12 +89,12 @@ class NeighbourhoodSize final : public Experiment {
       }
       figure.series = {local, vote, global};
       report.figures.push_back(figure);
-      report.text += fmt::format(
-                         "## Width {}\nGlobal head: {:.2f} %. Local heads take {} epochs at learning rate "
-                         "{}.\n\n",
-                         title, global.y.front(), net.at("local").at("epochs").dump(),
-                         net.at("local").at("learning_rate").dump()) +
-                     markdown_table({"k", "TTT, %", "gain, points", "majority, %", "log-loss, TTT"}, lines) + "\n";
+      report.text +=
+          fmt::format(
+              "## Width {}\nGlobal head: {:.2f} %. Local heads take {} epochs at learning rate "
+              "{}.\n\n",
+              title, global.y.at(0), net.at("local").at("epochs").dump(), net.at("local").at("learning_rate").dump()) +
+          markdown_table({"k", "TTT, %", "gain, points", "majority, %", "log-loss, TTT"}, lines) + "\n";
       report.findings.push_back(
           {fmt::format("width {}: best k of TTT, on these test images", title), best_local.second,
            fmt::format("{} ([SaG], chosen on a validation set)", net.at("local").at("neighbours").dump())});

@@ -120,9 +120,11 @@ void add_space(Report& report, const Json& space, const Table& rows) {
   report.summary["spaces"].push_back(summary);
   report.text += fmt::format("## {}\n", title) + markdown_table({"", "accuracy, %", "published"}, accuracies) +
                  fmt::format(
-                     "\nMean cosine of a query with its {} neighbours, measured in Ψ: {:.4f} if chosen in Ψ, {:.4f} in "
+                     "\nLocal heads on Ψ and Ψ̂ take {} steps, those on Φ̂, whatever their mask, {}.\n\nMean cosine of a "
+                     "query with its {} neighbours, measured in Ψ: {:.4f} if chosen in Ψ, {:.4f} in "
                      "Ψ̂, {:.4f} in Φ̂; measured where they are chosen: {:.4f} in Ψ̂, {:.4f} in Φ̂. Of the neighbours in "
                      "Ψ, {:.1f} % are neighbours in Ψ̂ and {:.1f} % in Φ̂.\n\n",
+                     space.at("local").at("epochs").get<size_t>(), space.at("mask_steps").get<size_t>(),
                      space.at("local").at("neighbours").get<size_t>(), mean_of("cosine_features"),
                      mean_of("cosine_again"), mean_of("cosine_concepts"), mean_of("within_again"),
                      mean_of("within_concepts"), 100 * mean_of("overlap_again"), 100 * mean_of("overlap_concepts"));
@@ -137,10 +139,10 @@ Report observation_report(const Json& config, const Table& rows) {
     add_space(report, space, rows.where("space", space.at("title").get<std::string>()));
   report.text +=
       "## What was fixed\nRows have length 1, as the autoencoder sees them; neighbours are nearest by cosine. Every "
-      "local head learns from the neighbours in Ψ by the same protocol; global heads are fitted alike (L-BFGS). The "
-      "sparsity penalty is 0.2 times the share of a neighbourhood's concepts that the mask keeps; how the paper "
-      "scales it, its steps and its learning rate are not published and are ours. Published figures are of ImageNet "
-      "with CLIP: beside ours, not comparable with them.\n";
+      "local head learns from the neighbours in Ψ by full-batch Adam from its global head, for as many steps as its "
+      "space says above; global heads are fitted alike (L-BFGS). The sparsity penalty is 0.2 times the share of a "
+      "neighbourhood's concepts that the mask keeps; how the paper scales it, its steps and its learning rate are not "
+      "published and are ours. Published figures are of ImageNet with CLIP: beside ours, not comparable with them.\n";
   return report;
 }
 

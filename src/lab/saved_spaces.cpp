@@ -5,7 +5,7 @@
 namespace hone::lab {
 
 Json saved_spaces_config() {
-  Json config = {{"data_sha256", image_data_sha256("MNIST")}, {"nets", Json::array()}};
+  Json config = {{"data_hash", image_data_hash("MNIST")}, {"nets", Json::array()}};
   for (const SavedNet& net : saved_nets()) {
     Json entry = saved_file_config(net.file + ".safetensors");
     entry["title"] = net.title;
@@ -17,7 +17,7 @@ Json saved_spaces_config() {
 }
 
 SavedSpaces::SavedSpaces(const Json& config, const Watch& watch) {
-  if (image_data_sha256("MNIST") != config.at("data_sha256"))
+  if (image_data_hash("MNIST") != config.at("data_hash"))
     throw Error(ErrorCode::bad_input, "MNIST is not the data that this run began with");
   ImageData data = read_image_data("MNIST");
   for (const Json& net : config.at("nets"))

@@ -7,7 +7,7 @@
 
 namespace hone::lab {
 
-// For config.json: "data_sha256" and "nets", each with file, SHA-256, title, width and published_parameters().
+// For config.json: "data_hash" and "nets", each with file, SHA-256, title, width and published_parameters().
 Json saved_spaces_config();
 
 struct SavedSpaces {

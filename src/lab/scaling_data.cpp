@@ -28,7 +28,7 @@ class ScalingData final : public Experiment {
   Json settings(Size size) const override {
     const bool quick = size == Size::quick;
     Json settings = published_parameters(reference_width);
-    settings.update({{"data_sha256", image_data_sha256("MNIST")},
+    settings.update({{"data_hash", image_data_hash("MNIST")},
                      {"net", saved_file_config(std::string(reference_net) + ".safetensors")},
                      {"images", quick ? Json{500, 5000, 50000} : Json{500, 1500, 5000, 15000, 50000}},
                      {"seeds", by_size(size, 1, 3, 10)},
@@ -55,7 +55,7 @@ class ScalingData final : public Experiment {
   }
 
   RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch& at_start) const override {
-    if (image_data_sha256("MNIST") != config.at("data_sha256"))
+    if (image_data_hash("MNIST") != config.at("data_hash"))
       throw Error(ErrorCode::bad_input, "MNIST is not the data that this run began with");
     const ImageData data = read_image_data("MNIST");
     const LeNet net = LeNet::open(checked_file(config.at("net")));

@@ -68,7 +68,7 @@ class ScalingWidth final : public Experiment {
     Json settings = {{"data", Json::array()},  {"saved", Json::array()},          {"widths", Json::array()},
                      {"seeds", quick ? 1 : 3}, {"queries", quick ? 1000 : 10000}, {"most_epochs", quick ? 2 : 100}};
     for (const char* data : {"MNIST", "Fashion-MNIST"})
-      settings["data"].push_back({{"name", data}, {"sha256", image_data_sha256(data)}});
+      settings["data"].push_back({{"name", data}, {"hash", image_data_hash(data)}});
     for (const SavedNet& net : quick ? saved_nets() : all_saved_nets()) {
       Json entry = saved_file_config(net.file + ".safetensors");
       entry["title"] = net.title;
@@ -100,7 +100,7 @@ class ScalingWidth final : public Experiment {
     auto data = std::make_shared<std::vector<std::pair<std::string, ImageData>>>();
     for (const Json& entry : config.at("data")) {
       const std::string name = entry.at("name");
-      if (image_data_sha256(name) != entry.at("sha256"))
+      if (image_data_hash(name) != entry.at("hash"))
         throw Error(ErrorCode::bad_input, fmt::format("{} is not the data that this run began with", name));
       data->emplace_back(name, read_image_data(name));
     }

@@ -17,7 +17,7 @@ void Table::add(std::vector<std::string> row) {
   rows_.push_back(std::move(row));
 }
 
-const std::string& Table::text(size_t row, std::string_view column) const { return rows_[row][index(column)]; }
+const std::string& Table::text(size_t row, std::string_view column) const { return rows_.at(row)[index(column)]; }
 
 double Table::number(size_t row, std::string_view column) const {
   const std::string& cell = text(row, column);

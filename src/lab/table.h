@@ -24,7 +24,8 @@ class Table {
   // One cell a column. Throws Error{corrupt} for another number of cells.
   void add(std::vector<std::string> row);
 
-  // A cell. Throws std::out_of_range for a column that does not exist: that is a bug, not bad input.
+  // A cell. Throws std::out_of_range for a column that does not exist, which is a bug, and for a row that does not, as
+  // in what where() finds in an edited file.
   const std::string& text(size_t row, std::string_view column) const;
   // Throws Error{corrupt} naming column and row unless the cell is a number.
   double number(size_t row, std::string_view column) const;

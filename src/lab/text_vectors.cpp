@@ -28,6 +28,13 @@ void cut(std::string_view text, std::vector<std::string>& pieces) {
   }
 }
 
+// Each behind its length, so that where one ends is part of what is hashed.
+std::string joined(std::span<const std::string> texts) {
+  std::string all;
+  for (const std::string& text : texts) all += fmt::format("{} {}", text.size(), text);
+  return all;
+}
+
 }  // namespace
 
 std::vector<std::string> corpus_pieces(size_t count) {
@@ -55,6 +62,8 @@ std::vector<std::string> corpus_pieces(size_t count) {
   return some;
 }
 
+std::string texts_hash(std::span<const std::string> texts) { return content_hash(joined(texts)); }
+
 fs::path minilm_folder() {
   fs::path folder = hub_path(hub_model("minilm"));
   if (!is_there(folder)) throw Error(ErrorCode::not_found, "MiniLM is needed: run `hone model get minilm`");
@@ -62,9 +71,7 @@ fs::path minilm_folder() {
 }
 
 fs::path cached_vectors(const TextEncoder& encoder, std::span<const std::string> texts, const Watch& watch) {
-  std::string all = encoder.identity();
-  for (const std::string& text : texts) all += fmt::format("{} {}", text.size(), text);
-  fs::path file = lab_cache(fmt::format("vectors-{}.npy", content_hash(all)));
+  fs::path file = lab_cache(fmt::format("vectors-{}.npy", content_hash(encoder.identity() + joined(texts))));
   if (!is_there(file)) write_npy(file, encoder.embed(texts, {}, watch));
   return file;
 }

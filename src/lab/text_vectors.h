@@ -14,6 +14,9 @@ namespace hone::lab {
 // same pieces. Throws Error{not_found} if there is neither.
 std::vector<std::string> corpus_pieces(size_t count);
 
+// Of texts and their order, for config.json.
+std::string texts_hash(std::span<const std::string> texts);
+
 // The folder of `hone model get minilm`. Throws Error{not_found} that says to run it.
 std::filesystem::path minilm_folder();
 
