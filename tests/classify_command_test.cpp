@@ -269,6 +269,48 @@ TEST_F(ClassifyCommand, ArraysWithLabelsBeside) {
                  "90 rows of features but 2 labels");
 }
 
+// Tables without a header, with the label first, and beside a file that is none.
+TEST_F(ClassifyCommand, TablesOfOtherLayouts) {
+  const auto loss = [&](const std::string& from, const std::string& to, const Arguments& more) {
+    Arguments all = {"--json"};
+    all.insert(all.end(), more.begin(), more.end());
+    return object_of(command(from, to, small(all)))["rows"][6]["log_loss"].get<double>();
+  };
+  const auto without_header = [&](const std::string& file) {
+    const std::string text = read_file(file);
+    return write("bare_" + fs::path(file).filename().string(), text.substr(text.find('\n') + 1));
+  };
+  const auto as_arrays = [&](const std::string& file) {
+    const LabelledData data = read_labelled(file);
+    std::vector<std::string> names;
+    for (const int y : data.y) names.push_back(data.labels[static_cast<size_t>(y)]);
+    const std::string path = place(fs::path(file).stem().string() + ".npz");
+    write_npz(path, std::vector<NpzArray>{{"X", data.x.view()}, {"y", names}});
+    return path;
+  };
+  const auto label_first = [&](const std::string& file) {
+    std::string text;
+    for (const std::string& line : lines_of(read_file(file))) {
+      const size_t label = line.find(',', line.find(',') + 1) + 1;
+      text += line.substr(label) + "," + line.substr(0, label - 1) + "\n";
+    }
+    return write("first_" + fs::path(file).filename().string(), text);
+  };
+  const double plain = loss(train, test, {});
+  const std::string bare = without_header(train), bare_test = without_header(test);
+  EXPECT_NEAR(loss(bare, bare_test, {"--no-header"}), plain, 1e-9);
+  expect_failure(command(bare, bare_test, small()), "where names of columns are expected");
+  const std::string first = label_first(train), first_test = label_first(test);
+  EXPECT_NEAR(loss(first, first_test, {"--label-column", "kind"}), plain, 1e-9);
+  const std::string arrays = as_arrays(train), test_arrays = as_arrays(test);
+  EXPECT_NEAR(loss(first, test_arrays, {"--label-column", "kind"}), plain, 1e-9);
+  EXPECT_NEAR(loss(arrays, first_test, {"--label-column", "kind"}), plain, 1e-9);
+  EXPECT_NEAR(loss(bare, test_arrays, {"--no-header"}), plain, 1e-9);
+  EXPECT_NEAR(loss(arrays, bare_test, {"--no-header"}), plain, 1e-9);
+  expect_failure(command(arrays, test_arrays, small({"--label-column", "kind"})), "are those of tables");
+  expect_failure(command(arrays, test_arrays, small({"--no-header"})), "are those of tables");
+}
+
 TEST_F(ClassifyCommand, TextsByAnEncoder) {
   std::string text = "text,kind\n";
   for (int i = 0; i < 12; ++i) text += fmt::format("{} {},{}\n", i % 2 ? "the cafe" : "playing", i, i % 2 ? "x" : "y");
@@ -280,9 +322,19 @@ TEST_F(ClassifyCommand, TextsByAnEncoder) {
   const json object = object_of(command(texts, texts, more));
   EXPECT_EQ(object["queries"], 12);
   EXPECT_GT(object["rows"][0]["accuracy"], 0.5);
+  // A column of numbers beside the text, which is named.
+  std::string wide = "id,text,kind\n";
+  for (int i = 0; i < 12; ++i)
+    wide += fmt::format("{},{} {},{}\n", i, i % 2 ? "the cafe" : "playing", i, i % 2 ? "x" : "y");
+  const std::string named = write("wide.csv", wide);
+  expect_failure(command(named, named, more), "name the text's column");
+  Arguments by_name = more;
+  by_name.insert(by_name.end(), {"--text-column", "text"});
+  EXPECT_EQ(object_of(command(named, named, by_name))["rows"][6]["log_loss"], object["rows"][6]["log_loss"]);
   expect_failure(command(texts, write("numbers.csv", "a,b,kind\n1,2,x\n3,4,y\n"), more), "holds texts");
   more.back() = place("absent");
   expect_failure(command(texts, texts, more), "absent");
+  expect_failure(command(texts, texts, more), "`hone model get minilm` fetches an encoder");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "data/deflate.h"
+#include "data/delimited.h"
 #include "data/npy.h"
 #include "model/quantization.h"
 #include "tests/data.h"
@@ -302,6 +303,32 @@ TEST_F(Data, TablesOfNumbers) {
   EXPECT_EQ(one.x.cols(), 1u);
   const LabelledData tabs = read_labelled(write("t.tsv", "a\tkind\n1\tx,y\n"));
   EXPECT_EQ(names_of(tabs), (Names{"x,y"}));
+}
+
+// Python's csv and pandas write an empty field that is alone on its line as "".
+TEST(Delimited, OnlyLinesWithNothingOnThemAreLeftOut) {
+  const auto fields = [](std::string_view text) {
+    std::vector<Names> all;
+    for (const Record& record : delimited_records("table.csv", text)) all.push_back(record.fields);
+    return all;
+  };
+  EXPECT_EQ(fields("text\n\na\n\"\"\n\r\n\"\"\r\nb\n\n\"\""),
+            (std::vector<Names>{{"text"}, {"a"}, {""}, {""}, {"b"}, {""}}));
+  EXPECT_EQ(fields("\"\"\n"), (std::vector<Names>{{""}}));
+  EXPECT_EQ(fields("\n\r\n"), std::vector<Names>());
+}
+
+TEST(Lines, CountAlsoWhereTheyAreEmpty) {
+  const auto lines = [](std::string_view text) {
+    std::vector<std::pair<size_t, std::string>> all;
+    for_each_line(text, [&](size_t number, std::string_view line) { all.emplace_back(number, line); });
+    return all;
+  };
+  EXPECT_EQ(lines("\xEF\xBB\xBF"
+                  "a\r\n\n b\r"),
+            (std::vector<std::pair<size_t, std::string>>{{1, "a"}, {2, ""}, {3, " b"}}));
+  EXPECT_EQ(lines("a\n").size(), 1u);
+  EXPECT_TRUE(lines("").empty());
 }
 
 TEST_F(Data, TablesOfTexts) {

@@ -59,6 +59,7 @@ TEST_F(EmbedCommand, LinesJsonAndTables) {
   const std::string csv = "id,text\n1,the cafe\n2,\n3,\"playing, a token\"\n";
   expect_vectors({bert, file("a.csv", csv)}, texts);
   expect_vectors({bert, file("a.csv", csv), "--column", "id"}, {"1", "2", "3"});
+  expect_vectors({bert, file("one.csv", "text\nthe cafe\n\"\"\n\n\"playing, a token\"\n")}, texts);
   expect_vectors({bert, file("a.tsv", "text\tid\nthe cafe\t1\n\t2\nplaying, a token\t3\n")}, texts);
   expect_vectors({bert, file("a.txt", "the cafe\n"), file("b.txt", "\nplaying, a token")}, texts);
 }
@@ -95,7 +96,7 @@ TEST_F(EmbedCommand, Refusals) {
   expect_failure({bert, file("a.csv", "id,text\n1\n")}, "line 2");
   expect_failure({bert, file("a.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n")}, "line 2");
   expect_failure({bert, lines, "--layer", "9"}, "layer 9");
-  expect_failure({bert, lines, "--pooling", "max"}, "mean, cls, last, directions");
+  expect_failure({bert, lines, "--pooling", "max"}, "--pooling", 2);
   expect_failure({bert, lines, "--max-tokens", "500"}, "2 to 40");
   expect_failure({bert, lines, "--batch", "0"}, "--batch", 2);
   // Before anything is read.

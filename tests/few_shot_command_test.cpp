@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "hone/fewshot.h"
 #include "tests/program.h"
 
 namespace hone {
@@ -28,6 +29,12 @@ class FewShotCommand : public testing::Test {
   }
   Arguments fewshot(const std::string& examples, const Arguments& more) const {
     Arguments all = {"fewshot", llama, "--examples", examples, "--layers", "1"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  // One query, in the layers that `more` says.
+  Arguments one_query(const Arguments& more) const {
+    Arguments all = {"fewshot", llama, "--examples", csv, "--query", "q", "--json"};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -152,22 +159,54 @@ TEST_F(FewShotCommand, JsonLinesAndTablesAreTheSameExamples) {
   EXPECT_EQ(a["answers"][0]["classes"], c["answers"][0]["classes"]);
 }
 
+// Words reach the rule of their name: what the library chooses and trusts by it, which no two of them agree on here.
 TEST_F(FewShotCommand, EveryRuleAndEveryWayToStep) {
-  for (const std::string subspace : {"query-aware", "greedy", "exact", "trace", "last-layer", "random"}) {
-    const json object =
-        object_of(fewshot(csv, {"--query", "q", "--json", "--blocks", "vo", "--subspace", subspace, "--budget", "2"}));
-    int chosen = 0;
-    for (const json& block : object["answers"][0]["hone"]["blocks"]) chosen += block["chosen"].get<bool>() ? 1 : 0;
-    EXPECT_EQ(chosen, 2) << subspace;
+  using Subspace = FewShotOptions::Subspace;
+  using Steps = FewShotOptions::Steps;
+  const auto model = Model::open(llama);
+  const std::vector<LabelledText> examples = {
+      {"red, \"and\" old", "door"}, {"blue\nand deep", "sea"}, {"wood", "door"}};
+  const std::vector<std::pair<std::string, Subspace>> rules = {{"query-aware", Subspace::query_aware},
+                                                               {"greedy", Subspace::greedy},
+                                                               {"exact", Subspace::exact},
+                                                               {"trace", Subspace::trace},
+                                                               {"last-layer", Subspace::last_layer},
+                                                               {"random", Subspace::random}};
+  std::set<std::vector<bool>> choices;
+  for (const auto& [word, subspace] : rules) {
+    std::vector<bool> expected, chosen;
+    for (const size_t budget : {2, 3}) {  // no two rules agree on both
+      FewShot few_shot(model, examples, {.layers = 3, .subspace = subspace, .budget = budget});
+      const FewShotAnswer answer = few_shot.answer("q");
+      for (const BlockChoice& block : answer.report.blocks) expected.push_back(block.chosen);
+      const json object =
+          object_of(one_query({"--layers", "3", "--subspace", word, "--budget", std::to_string(budget)}));
+      for (const json& block : object["answers"][0]["hone"]["blocks"]) chosen.push_back(block["chosen"]);
+    }
+    EXPECT_EQ(chosen, expected) << word;
+    choices.insert(chosen);
   }
-  for (const std::string steps : {"evidence", "profiled", "gibbs", "loo", "5"}) {
-    const json object = object_of(fewshot(csv, {"--query", "q", "--json", "--steps", steps, "--max-steps", "9"}));
-    EXPECT_EQ(object["answers"][0]["hone"]["trusted"].size(), 10U) << steps;
+  EXPECT_EQ(choices.size(), rules.size());
+  const std::vector<std::pair<std::string, Steps>> ways = {{"evidence", Steps::evidence},
+                                                           {"profiled", Steps::profiled},
+                                                           {"gibbs", Steps::gibbs},
+                                                           {"loo", Steps::loo},
+                                                           {"5", Steps::fixed}};
+  std::set<std::vector<double>> all_trusted;
+  for (const auto& [word, steps] : ways) {
+    FewShot few_shot(model, examples, {.layers = 1, .steps = steps, .max_steps = 9, .fixed_steps = 5});
+    const std::vector<double> expected = few_shot.answer("q").report.trusted;
+    const json object = object_of(one_query({"--layers", "1", "--steps", word, "--max-steps", "9"}));
+    const auto trusted = object["answers"][0]["hone"]["trusted"].get<std::vector<double>>();
+    ASSERT_EQ(trusted.size(), 10U) << word;
+    for (size_t t = 0; t < trusted.size(); ++t) EXPECT_NEAR(trusted[t], expected[t], 1e-6) << word << " " << t;
+    all_trusted.insert(trusted);
   }
+  EXPECT_EQ(all_trusted.size(), ways.size());
   const json pooled =
       object_of(fewshot(csv, {"--query", "q", "--json", "--steps", "pooled", "--earlier", csv, "--earlier", csv}));
   EXPECT_NE(pooled["answers"][0]["hone"]["prior"][0], pooled["answers"][0]["hone"]["prior"][30]);
-  const json named = object_of(fewshot(csv, {"--query", "q", "--json", "--blocks", "L0.v.h1,L1.q"}));
+  const json named = object_of(one_query({"--blocks", "L0.v.h1,L1.q"}));
   EXPECT_EQ(named["answers"][0]["hone"]["blocks"][1]["block"], "L1.q");
 }
 
@@ -245,15 +284,33 @@ TEST_F(FewShotCommand, SaysWhatIsWrongWithExamples) {
   expect_failure(fewshot(csv, {}), "--query or --queries is required", 2);
   expect_failure(fewshot(csv, {"--queries", write("none.txt", "")}), "there is no query");
   expect_failure(fewshot(csv, {"--query", ""}), "--query is empty");
-  expect_failure(fewshot(csv, {"--query", "q", "--blocks", "L0.x"}), "names no block");
-  expect_failure(fewshot(csv, {"--query", "q", "--blocks", "L9.v"}), "does not exist");
+  expect_failure(one_query({"--blocks", "L0.x"}), "names no block");
+  expect_failure(one_query({"--blocks", "L9.v"}), "does not exist");
   expect_failure(fewshot(csv, {"--query", "q", "--budget", "1"}), "needs a rule");
   expect_failure(fewshot(csv, {"--query", "q", "--c", "1"}), "not between 0 and 1");
-  expect_failure(fewshot(csv, {"--query", "q", "--steps", "pooled"}), "--earlier");
   expect_failure(fewshot(csv, {"--query", "q", "--labels", "door,sea,door"}), "given twice");
   expect_failure(fewshot(csv, {"--query", std::string(3000, 'x')}), "context");
-  EXPECT_EQ(run_program(fewshot(csv, {"--query", "q", "--steps", "many"})).code, 2);
-  EXPECT_EQ(run_program(fewshot(csv, {"--query", "q", "--subspace", "nonsense"})).code, 2);
+}
+
+// Before the model or the examples are read.
+TEST_F(FewShotCommand, SaysWhatIsWrongWithOptions) {
+  for (const std::string command : {"fewshot", "explain"}) {
+    const auto refuse = [&](const Arguments& more, const std::string& message) {
+      Arguments all = {command, "absent.gguf", "--examples", "absent.csv", "--query", "q"};
+      all.insert(all.end(), more.begin(), more.end());
+      expect_failure(all, message, 2);
+    };
+    refuse({"--steps", "many"}, "--steps");
+    refuse({"--subspace", "nonsense"}, "--subspace");
+    refuse({"--steps", "pooled"}, "--steps pooled and --earlier FILE need each other");
+    refuse({"--earlier", csv}, "--steps pooled and --earlier FILE need each other");
+    refuse({"--layers", "1", "--blocks", "L1.v.h0"}, "--layers excludes --blocks with names");
+    for (const std::string steps : {"100001", "1000000000000", "9000000000000000000"}) {
+      refuse({"--max-steps", steps}, "--max-steps");
+      refuse({"--max-steps", steps, "--steps", "pooled", "--earlier", csv}, "--max-steps");
+      refuse({"--steps", steps}, "at most 100000");
+    }
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstdint>
 
 #include "adapt/few_shot_mixture.h"
 #include "adapt/few_shot_state.h"
@@ -166,7 +167,11 @@ TEST_P(FewShots, TangentsPredictWhatGradientsDo) {
         for (size_t t = 0; t <= 30; ++t)
           for (size_t o = 0; o < a.report.outputs; ++o)
             EXPECT_NEAR(output_at(a, t, o), output_at(b, t, o), 1e-4 * largest + 1e-5) << query << " " << t;
-        EXPECT_EQ(a.label.empty(), b.label.empty());
+        if (options.task == Task::classification) {
+          EXPECT_EQ(a.label, b.label) << query;
+        } else {  // six digits of the value
+          EXPECT_NEAR(std::stod(a.label), std::stod(b.label), 1e-4 * largest + 2e-5) << query;
+        }
         EXPECT_NEAR(a.value, b.value, 1e-4 * largest + 1e-5);
         EXPECT_NEAR(a.adapted_value, b.adapted_value, 1e-4 * largest + 1e-5);
         for (size_t c = 0; c < a.classes.size(); ++c) {
@@ -305,6 +310,11 @@ TEST_P(FewShots, WhatCannotBeDecidedIsRefused) {
   refuse(single_token, {.step = 1}, "step c = 1 is not between 0 and 1");
   refuse(single_token, {.step = std::nan("")}, "is not between 0 and 1");
   refuse(single_token, {.floor = 0}, "floor 0 is not between");
+  for (const double delta : {0.0, 1.0, std::nan("")}) refuse(single_token, {.delta = delta}, "is not between 0 and 1");
+  for (const size_t steps : {FewShotOptions::most_steps + 1, size_t{1000000000000}, SIZE_MAX}) {
+    refuse(single_token, {.max_steps = steps}, "max_steps is");
+    refuse(single_token, {.steps = Steps::fixed, .fixed_steps = steps}, "fixed_steps is");
+  }
   refuse(single_token, {.step_prior = {1, 1}}, "a prior over 2 numbers of steps for 31");
   std::vector<LabelledText> many(200, {"the red door and the blue sea", "the"});
   many.push_back({"sea", "and"});

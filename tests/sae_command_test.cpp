@@ -67,11 +67,12 @@ TEST_F(SaeCommand, FewFeaturesStartWithAll) {
 TEST_F(SaeCommand, WritesThePage) {
   object(train("sae", "5"));
   std::string lines;
-  for (size_t i = 0; i < 200; ++i) lines += i == 50 ? "\n" : "text & " + std::to_string(i) + "\n";
+  for (size_t i = 0; i < 200; ++i) lines += i == 50 ? "\r\n" : "text & " + std::to_string(i) + "\r\n";
   const std::string shown = folder_.write("lines.txt", lines).string();
   const json page = object({"sae", "report", out("sae"), data(), "-o", out("page.html"), "--lines", shown, "--json"});
   EXPECT_EQ(page.at("page"), out("page.html"));
   EXPECT_NE(read_file(out("page.html")).find("text &amp; 1"), std::string::npos);
+  EXPECT_EQ(read_file(out("page.html")).find('\r'), std::string::npos);
   expect_failure({"sae", "report", out("sae"), data(), "--lines", folder_.write("few.txt", "a\nb\n").string()},
                  "shows 2 rows");
 }

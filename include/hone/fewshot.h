@@ -102,6 +102,9 @@ struct FewShotOptions {
     tangent,
   };
 
+  // Every T has its own leave-one-out predictions, outputs and weight.
+  static constexpr size_t most_steps = 100000;
+
   Task task = Task::classification;
   std::vector<std::string> labels = {};  // all there are; empty: the examples' own, in the order in which they appear
   // Names {input} and {label} once each, in that order. Every example is written so, one after the other, and the query
@@ -115,9 +118,9 @@ struct FewShotOptions {
   size_t budget = 0;  // how many blocks adapt; 0 with Subspace::all
 
   Steps steps = Steps::gibbs;
-  size_t max_steps = 30;  // T = 0 … max_steps
-  size_t fixed_steps = 8;
-  std::vector<double> step_prior = {};  // π(T) [max_steps + 1], e.g. StepPrior::prior(); empty: uniform
+  size_t max_steps = 30;                // T = 0 … max_steps, or fixed_steps if that is more; at most most_steps
+  size_t fixed_steps = 8;               // of Steps::fixed; at most most_steps
+  std::vector<double> step_prior = {};  // π(T) [|T|], e.g. StepPrior::prior(); empty: uniform
   double step = 0.5;                    // c in ρ = c/λ_max
   double floor = 0.05;                  // ε: every answer keeps ε × the in-context probability
   double delta = 0.05;                  // the certificate's
@@ -128,6 +131,9 @@ struct FewShotOptions {
   uint64_t seed = 0;             // of Subspace::random
   uint64_t memory = 4ull << 30;  // most bytes of examples' gradients to hold
 };
+
+// Whether the rule looks at the query: query_aware, greedy and exact do.
+bool chosen_by_query(FewShotOptions::Subspace subspace);
 
 // One block of the candidates, with its scores against the kernel of all candidates.
 struct BlockChoice {

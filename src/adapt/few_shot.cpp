@@ -19,7 +19,18 @@ std::vector<BlockId> candidate_blocks(const Model& model, const FewShotOptions& 
   return blocks_of(model, std::max(0, model.config().layers - options.layers), options.matrices);
 }
 
-void check_options(const FewShotOptions& options) {
+void check_step_count(std::string_view what, size_t steps) {
+  if (steps > FewShotOptions::most_steps)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("{} is {}; at most {} steps are decided on", what, steps, FewShotOptions::most_steps));
+}
+
+// The same options.
+FewShotOptions checked(FewShotOptions options) {
+  check_step_count("max_steps", options.max_steps);
+  if (options.steps == FewShotOptions::Steps::fixed) check_step_count("fixed_steps", options.fixed_steps);
+  if (!(options.delta > 0 && options.delta < 1))
+    throw Error(ErrorCode::bad_input, fmt::format("delta {} is not between 0 and 1", options.delta));
   if (!(options.floor > 0 && options.floor < 1))
     throw Error(ErrorCode::bad_input, fmt::format("floor {} is not between 0 and 1", options.floor));
   if (!(options.step > 0 && options.step < 1))
@@ -28,15 +39,13 @@ void check_options(const FewShotOptions& options) {
         fmt::format("step c = {} is not between 0 and 1: ρ = c/λ_max would be too large for gradient descent to "
                     "converge",
                     options.step));
-  using Subspace = FewShotOptions::Subspace;
-  const bool by_query = options.subspace == Subspace::query_aware || options.subspace == Subspace::greedy ||
-                        options.subspace == Subspace::exact;
-  if (by_query && options.query_pass == FewShotOptions::QueryPass::tangent)
+  if (chosen_by_query(options.subspace) && options.query_pass == FewShotOptions::QueryPass::tangent)
     throw Error(ErrorCode::bad_input, "blocks chosen by the query need its gradient, not tangents");
   if ((options.budget > 0) == (options.subspace == FewShotOptions::Subspace::all))
     throw Error(ErrorCode::bad_input, options.budget > 0
                                           ? "a budget of blocks needs a rule that chooses them; all blocks have none"
                                           : "a rule that chooses blocks needs a budget of at least one block");
+  return options;
 }
 
 std::vector<double> step_grid(const FewShotOptions& options) {
@@ -48,6 +57,11 @@ std::vector<double> step_grid(const FewShotOptions& options) {
 size_t sequences_of(const LabelOutputs& labels) { return labels.one_position() ? labels.outputs() : labels.classes(); }
 
 }  // namespace
+
+bool chosen_by_query(FewShotOptions::Subspace subspace) {
+  using Subspace = FewShotOptions::Subspace;
+  return subspace == Subspace::query_aware || subspace == Subspace::greedy || subspace == Subspace::exact;
+}
 
 void for_each_pass(const LabelOutputs& labels, std::span<const std::vector<Token>> prompts,
                    const std::function<void(size_t, size_t)>& body) {
@@ -65,16 +79,15 @@ void for_each_pass(const LabelOutputs& labels, std::span<const std::vector<Token
 FewShot::Impl::Impl(std::shared_ptr<const Model> shared_model, std::span<const LabelledText> texts,
                     FewShotOptions wanted, const Watch& watch)
     : model(std::move(shared_model)),
-      options(std::move(wanted)),
+      options(checked(std::move(wanted))),
       blocks(candidate_blocks(*model, options)),
       prompt_template(options.prompt_template),
+      start(model->encode("")),
       steps(step_grid(options)) {
-  check_options(options);
   if (texts.empty()) throw Error(ErrorCode::bad_input, "there are no examples; give at least one input with its label");
   const bool regression = options.task == FewShotOptions::Task::regression;
   labels = options.labels.empty() ? labels_of(texts) : options.labels;
   const Tokenizer& tokenizer = model->tokenizer();
-  if (tokenizer.adds_bos() && tokenizer.bos() >= 0) start.push_back(tokenizer.bos());
   const std::vector<Token> after = prompt_template.after(tokenizer);
   std::vector<std::vector<Token>> label_tokens;
   for (const std::string& label : labels) {

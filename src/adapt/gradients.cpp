@@ -5,8 +5,7 @@
 namespace hone {
 
 std::vector<Token> with_bos(const Model& model, std::span<const Token> tokens) {
-  std::vector<Token> all;
-  if (model.tokenizer().adds_bos() && model.tokenizer().bos() >= 0) all.push_back(model.tokenizer().bos());
+  std::vector<Token> all = model.encode("");
   all.insert(all.end(), tokens.begin(), tokens.end());
   return all;
 }

@@ -43,10 +43,10 @@ struct LabelReadings {
 // The residual stream below the first adapted layer, of a packed batch.
 using LowerLayers = std::function<Matrix(std::span<const Sequence>)>;
 
-// Reads the labels after every prompt. With a sink that has the blocks, gradients [block][prompts · outputs, out·in]
-// of every output, a prompt's outputs side by side, are written to rows [first_row, …) of `gradients`, else nothing.
-// Throws Error{bad_input} if a prompt with a label does not fit into the context or the model answers with numbers that
-// are not finite; Error{cancelled}.
+// Reads the labels after every prompt. Unless `gradients` [block] is empty, the gradients [prompts · outputs, out·in]
+// of every output, a prompt's outputs side by side, are written to rows [first_row, …) of each block's matrix. Throws
+// Error{bad_input} if a prompt with a label does not fit into the context or the model answers with numbers that are
+// not finite; Error{cancelled}.
 LabelReadings read_labels(const Model& model, const LabelOutputs& labels, std::span<const std::vector<Token>> prompts,
                           const Adapter* adapter, const LowerLayers& lower, std::span<const BlockId> blocks,
                           std::span<Matrix> gradients, size_t first_row, const CancelToken& cancel);

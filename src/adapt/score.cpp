@@ -13,7 +13,7 @@ double TextScore::perplexity() const { return std::exp2(bits / static_cast<doubl
 TextScore score(const Model& model, std::string_view text, const ScoreOptions& options, const Watch& watch) {
   const Tokenizer& tokenizer = model.tokenizer();
   const std::vector<Token> tokens = tokenizer.encode(text);
-  const bool bos = tokenizer.adds_bos() && tokenizer.bos() >= 0;
+  const bool bos = !model.encode("").empty();
   // Without halves BOS comes before the window, and with them (as llama.cpp has it) instead of its first token.
   const size_t shift = bos && !options.second_halves ? 1 : 0;
   const auto context = static_cast<size_t>(model.config().context);

@@ -11,6 +11,7 @@
 #include "cli/outputs.h"
 #include "cli/progress.h"
 #include "cli/streams.h"
+#include "data/delimited.h"
 #include "hone/classify.h"
 #include "hone/data.h"
 #include "hone/encoder.h"
@@ -19,13 +20,23 @@ namespace hone::cli {
 namespace {
 
 struct Arguments {
-  std::filesystem::path train, test, encoder, predictions, save_experts, experts_file;
-  LabelledOptions train_files, test_files;
+  std::filesystem::path train, train_labels, test, test_labels, encoder, predictions, save_experts, experts_file;
+  LabelledOptions table;  // how one is laid out
   std::string kind = "flat", metric, solver = "adam", head = "lbfgs", precision = "fp32";
   ClassifyOptions options;
   int threads = 0;
   bool no_header = false, ignore_unseen = false, as_json = false, quiet = false;
 };
+
+// How to read one of both files. Where only one is a table, what is said of tables is for that one; where neither is,
+// read_labelled() refuses it.
+LabelledOptions options_of(const Arguments& arguments, const std::filesystem::path& file,
+                           const std::filesystem::path& labels) {
+  const bool any_table = separator_of(arguments.train) || separator_of(arguments.test);
+  LabelledOptions options = separator_of(file) || !any_table ? arguments.table : LabelledOptions{};
+  options.label_file = labels;
+  return options;
+}
 
 // Features of both, by the encoder where they are texts.
 void embed_texts(const Arguments& arguments, LabelledData& train, LabelledData& test, const Watch& watch) {
@@ -42,7 +53,7 @@ void embed_texts(const Arguments& arguments, LabelledData& train, LabelledData& 
                                                   arguments.train.string()));
   EncoderOptions options;
   options.precision = precision_named(arguments.precision);
-  const auto encoder = read_model([&] { return TextEncoder::open(arguments.encoder, options); });
+  const auto encoder = open_text_encoder(arguments.encoder, options);
   train.x = encoder->embed(train.texts, {}, watch);
   test.x = encoder->embed(test.texts, {}, watch);
 }
@@ -86,11 +97,9 @@ void run(Arguments& arguments) {
   options.training.solver = arguments.solver == "lbfgs" ? LocalSolver::lbfgs : LocalSolver::adam;
   options.published_head = arguments.head == "adam";
   options.index.seed = options.adam.seed = options.seed;
-  arguments.train_files.header = arguments.test_files.header = !arguments.no_header;
-  arguments.test_files.label_column = arguments.train_files.label_column;
-  arguments.test_files.text_column = arguments.train_files.text_column;
-  LabelledData train = read_labelled(arguments.train, arguments.train_files);
-  LabelledData test = read_labelled(arguments.test, arguments.test_files);
+  arguments.table.header = !arguments.no_header;
+  LabelledData train = read_labelled(arguments.train, options_of(arguments, arguments.train, arguments.train_labels));
+  LabelledData test = read_labelled(arguments.test, options_of(arguments, arguments.test, arguments.test_labels));
   if (train.labels.size() < 2)
     throw Error(ErrorCode::bad_input,
                 fmt::format("'{}': every row has the label '{}'; with one label there is nothing to decide",
@@ -129,10 +138,10 @@ void add_classify(Command program) {
   const Command command = program.subcommand("classify", "Answer every query with a head trained on its neighbours");
   command.option("--train", arguments->train, "Labelled points: .npz (X, y), .npy, .csv, .tsv, IDX images").required();
   command.option("--test", arguments->test, "Labelled queries").required();
-  command.option("--train-labels", arguments->train_files.label_file, "Labels of .npy or IDX points");
-  command.option("--test-labels", arguments->test_files.label_file, "Labels of .npy or IDX queries");
-  command.option("--label-column", arguments->train_files.label_column, "Of tables (default: the last)");
-  command.option("--text-column", arguments->train_files.text_column, "Of tables that hold texts");
+  command.option("--train-labels", arguments->train_labels, "Labels of .npy or IDX points");
+  command.option("--test-labels", arguments->test_labels, "Labels of .npy or IDX queries");
+  command.option("--label-column", arguments->table.label_column, "Of tables (default: the last)");
+  command.option("--text-column", arguments->table.text_column, "Of tables that hold texts");
   command.flag("--ignore-unseen", arguments->ignore_unseen,
                "Leave out queries whose label no training point has, which is an error otherwise");
   command.flag("--no-header", arguments->no_header, "Tables begin with their first row");

@@ -72,8 +72,10 @@ void add_embed(Command program) {
       .shows_default();
   command.option("--layer", arguments->options.layer,
                  "Hidden states after so many layers (default: all, of a language model four fifths)");
-  command.option("--pooling", arguments->pooling,
-                 "mean, cls, last or directions (default: as the model's files say, of a language model directions)");
+  command
+      .option("--pooling", arguments->pooling,
+              "mean, cls, last or directions (default: as the model's files say, of a language model directions)")
+      .one_of({"mean", "cls", "last", "directions"});
   command.flag(
       "--normalize,!--no-normalize", [arguments](bool on) { arguments->options.normalize = on; },
       "Vectors at length 1, or not (default: as the model's files say)");

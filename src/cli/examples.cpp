@@ -33,10 +33,8 @@ std::vector<LabelledText> from_table(const std::filesystem::path& file, std::str
 
 std::vector<LabelledText> from_jsonl(const std::filesystem::path& file, std::string_view text) {
   std::vector<LabelledText> examples;
-  for (size_t line = 1; !text.empty(); ++line) {
-    const std::string_view row = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(row.size() + 1, text.size()));
-    if (row.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+  for_each_line(text, [&](size_t line, std::string_view row) {
+    if (row.find_first_not_of(" \t\r") == std::string_view::npos) return;
     const nlohmann::json object = nlohmann::json::parse(row, nullptr, false);
     if (!object.is_object()) refuse_line(file, line, R"(not a JSON object; write {"input": "...", "label": "..."})");
     const auto input = object.find("input"), label = object.find("label");
@@ -44,30 +42,23 @@ std::vector<LabelledText> from_jsonl(const std::filesystem::path& file, std::str
     if (label == object.end() || !(label->is_string() || label->is_number()))
       refuse_line(file, line, "no \"label\" that is a string or a number");
     examples.push_back({*input, label->is_string() ? label->get<std::string>() : label->dump()});
-  }
+  });
   return examples;
 }
 
 }  // namespace
 
 std::vector<LabelledText> read_examples(const std::filesystem::path& file) {
-  const std::string contents = read_file(file);
-  std::string_view text = contents;
-  if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
-  if (file.extension() == ".csv") return from_table(file, text, ',');
-  if (file.extension() == ".tsv") return from_table(file, text, '\t');
-  return from_jsonl(file, text);
+  const std::string text = read_file(file);
+  const std::optional<char> separator = separator_of(file);
+  return separator ? from_table(file, text, *separator) : from_jsonl(file, text);
 }
 
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
-  for (size_t at = text.starts_with(byte_order_mark) ? byte_order_mark.size() : 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    std::string line = text.substr(at, end - at);
-    if (line.ends_with('\r')) line.pop_back();
-    if (line.find_first_not_of(" \t") != std::string::npos) lines.push_back(std::move(line));
-    at = end + 1;
-  }
+  for_each_line(text, [&](size_t, std::string_view line) {
+    if (line.find_first_not_of(" \t") != std::string_view::npos) lines.emplace_back(line);
+  });
   return lines;
 }
 

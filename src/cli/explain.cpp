@@ -61,7 +61,10 @@ void add_explain(Command program) {
   arguments->add_to(command);
   command.option("--query", arguments->query, "The text to label").required();
   command.option("--svg", arguments->svg, "Also draw figures into this folder (needs gnuplot)");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments] {
+    arguments->check();
+    run(*arguments);
+  });
 }
 
 }  // namespace hone::cli

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 
 #include "cli/few_shot_plots.h"
 
@@ -21,6 +22,12 @@ std::string bar(double fraction) {
   for (size_t i = 0; i < units / 8; ++i) text += "█";
   text += eighths[units % 8];
   return text + std::string(bar_width - units / 8 - (units % 8 > 0 ? 1 : 0), ' ');
+}
+
+// In place of numbers that are not negative, their shares of the sum.
+void divide_by_sum(std::vector<double>& values) {
+  const double sum = std::accumulate(values.begin(), values.end(), 0.0);
+  for (double& value : values) value = sum > 0 ? value / sum : 0;
 }
 
 double largest_size(std::span<const double> values) {
@@ -48,23 +55,17 @@ std::string residuals_drawing(const FewShotReport& report) {
 std::string spectrum_drawing(const FewShotReport& report) {
   const decide::StepDecision& decision = report.decisions.front();
   const double top = report.eigenvalues.front() > 0 ? report.eigenvalues.front() : 1;
-  double residual_energy = 0, query_energy = 0;
-  std::vector<double> aligned(report.eigenvalues.size());
-  for (size_t i = 0; i < aligned.size(); ++i) {
-    residual_energy += decision.residuals[i] * decision.residuals[i];
-    for (const decide::StepDecision& d : report.decisions) aligned[i] += d.query[i] * d.query[i];
-    query_energy += aligned[i];
-  }
-  const auto share = [](double part, double whole) { return whole > 0 ? part / whole : 0; };
+  const ModeShares shares = mode_shares(report);
+  const size_t modes = report.eigenvalues.size();
   std::string text = "spectrum: share of the residuals and of the query along each mode, how much of it is fitted\n";
   text += fmt::format("  mode    λ/λ_max                    residuals  query  fitted  Bayes\n");
-  for (size_t i = 0; i < std::min(aligned.size(), most_rows); ++i) {
+  for (size_t i = 0; i < std::min(modes, most_rows); ++i) {
     const double lambda = report.eigenvalues[i];
-    text += fmt::format("  {:4}  {:9.2e}  {}  {:8.2f}  {:5.2f}  {:6.2f}  {:5.2f}\n", i + 1, lambda / top,
-                        bar(lambda / top), share(decision.residuals[i] * decision.residuals[i], residual_energy),
-                        share(aligned[i], query_energy), lambda * report.filter[i], lambda * decision.bayes.filter[i]);
+    text +=
+        fmt::format("  {:4}  {:9.2e}  {}  {:8.2f}  {:5.2f}  {:6.2f}  {:5.2f}\n", i + 1, lambda / top, bar(lambda / top),
+                    shares.residuals[i], shares.query[i], lambda * report.filter[i], lambda * decision.bayes.filter[i]);
   }
-  if (aligned.size() > most_rows) text += fmt::format("  and {} more\n", aligned.size() - most_rows);
+  if (modes > most_rows) text += fmt::format("  and {} more\n", modes - most_rows);
   return text;
 }
 
@@ -104,6 +105,18 @@ std::string blocks_drawing(const FewShotReport& report) {
 }
 
 }  // namespace
+
+ModeShares mode_shares(const FewShotReport& report) {
+  const size_t modes = report.eigenvalues.size();
+  ModeShares shares{std::vector<double>(modes), std::vector<double>(modes)};
+  for (size_t i = 0; i < modes; ++i) {
+    shares.residuals[i] = std::pow(report.decisions.front().residuals[i], 2);
+    for (const decide::StepDecision& of_output : report.decisions) shares.query[i] += std::pow(of_output.query[i], 2);
+  }
+  divide_by_sum(shares.residuals);
+  divide_by_sum(shares.query);
+  return shares;
+}
 
 std::string few_shot_drawing(const FewShotAnswer& answer) {
   const FewShotReport& report = answer.report;

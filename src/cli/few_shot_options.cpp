@@ -39,15 +39,20 @@ std::optional<size_t> whole_number(const std::string& text) {
 
 std::string check_steps(const std::string& text) {
   const auto words = {"evidence", "profiled", "gibbs", "loo", "pooled"};
-  if (whole_number(text) || std::ranges::find(words, text) != std::end(words)) return {};
-  return "give evidence, profiled, gibbs, loo, pooled or a number of steps";
+  if (whole_number(text).value_or(FewShotOptions::most_steps + 1) <= FewShotOptions::most_steps) return {};
+  if (std::ranges::find(words, text) != std::end(words)) return {};
+  return fmt::format("give evidence, profiled, gibbs, loo, pooled or a number of steps, at most {}",
+                     FewShotOptions::most_steps);
 }
+
+// Whether --blocks names blocks, rather than kinds of them in the last layers.
+bool names_blocks(const std::string& text) { return text != "v" && text != "vo" && text != "all"; }
 
 void set_blocks(FewShotOptions& options, const std::string& text) {
   if (text == "v") options.matrices = {MatrixKind::v};
   if (text == "vo") options.matrices = {MatrixKind::v, MatrixKind::o};
   if (text == "all") options.matrices = {};
-  if (text == "v" || text == "vo" || text == "all") return;
+  if (!names_blocks(text)) return;
   for (size_t at = 0; at <= text.size();) {
     const size_t end = std::min(text.find(',', at), text.size());
     options.blocks.push_back(block_named(text.substr(at, end - at)));
@@ -96,7 +101,9 @@ void FewShotArguments::add_to(Command command) {
         return result;
       })
       .default_text(R"({input} -> {label}\n)");
-  command.option("--layers", options.layers, "The last so many layers adapt").positive().shows_default();
+  command.option("--layers", layers, "The last so many layers adapt")
+      .positive()
+      .default_text(fmt::format("{}", options.layers));
   command.option("--blocks", blocks, "v (by heads), vo, all, or names such as L27.v.h2,L29.q").shows_default();
   command.option("--subspace", subspace, "How --budget blocks are chosen").one_of(subspace_names()).shows_default();
   command.option("--budget", options.budget, "How many blocks adapt (with --subspace)");
@@ -107,7 +114,9 @@ void FewShotArguments::add_to(Command command) {
       .option("--earlier", earlier, "Examples of an earlier prompt, which teach --steps pooled its prior (repeatable)")
       .one_value_each();
   command.option("--c", options.step, "Step size c/λ_max, 0 < c < 1").shows_default();
-  command.option("--max-steps", options.max_steps, "The most steps").shows_default();
+  command.option("--max-steps", options.max_steps, "The most steps")
+      .in_range(0, FewShotOptions::most_steps)
+      .shows_default();
   command.option("--floor", options.floor, "Every answer keeps so much of the in-context probability").shows_default();
   command.option("--seed", options.seed, "Of --subspace random").shows_default();
   command.flag("--exact-update", options.exact_update, "Answer with updated weights, not the linearised prediction");
@@ -115,15 +124,19 @@ void FewShotArguments::add_to(Command command) {
   command.flag("--json", json, "Print one JSON object");
 }
 
+void FewShotArguments::check() const {
+  if (layers && names_blocks(blocks)) refuse_usage("--layers excludes --blocks with names, which say their layers");
+  if ((steps == "pooled") != !earlier.empty())
+    refuse_usage("--steps pooled and --earlier FILE need each other: earlier prompts teach the prior");
+}
+
 FewShotOptions FewShotArguments::options_for(const std::shared_ptr<const Model>& opened, const Watch& watch) const {
   FewShotOptions result = options;
+  result.layers = layers.value_or(options.layers);
   if (regression) result.task = FewShotOptions::Task::regression;
   set_blocks(result, blocks);
   set_steps(result, steps);
   result.subspace = std::ranges::find(subspaces, subspace, &std::pair<std::string, Subspace>::first)->second;
-  if ((steps == "pooled") != !earlier.empty())
-    throw Error(ErrorCode::bad_input,
-                "--steps pooled and --earlier FILE need each other: earlier prompts teach the prior");
   if (earlier.empty()) return result;
   FewShotOptions of_earlier = result;
   of_earlier.labels.clear();

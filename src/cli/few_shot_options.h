@@ -2,6 +2,8 @@
 // sentence.
 #pragma once
 
+#include <optional>
+
 #include "cli/options.h"
 #include "hone/fewshot.h"
 
@@ -12,6 +14,7 @@ struct FewShotArguments {
   std::filesystem::path examples;
   std::vector<std::filesystem::path> earlier;
   std::vector<std::string> queries;
+  std::optional<int> layers;
   std::string blocks = "v";
   std::string subspace = "all";
   std::string steps = "gibbs";
@@ -20,6 +23,8 @@ struct FewShotArguments {
   bool json = false;
 
   void add_to(Command command);
+  // For callbacks: refuses options that could not matter together.
+  void check() const;
   // Options for this model, with the prior that --earlier teaches.
   FewShotOptions options_for(const std::shared_ptr<const Model>& opened, const Watch& watch) const;
 };

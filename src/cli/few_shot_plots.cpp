@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <system_error>
 
@@ -41,17 +40,10 @@ std::string residuals_plot(const FewShotReport& report, const std::filesystem::p
 std::string spectrum_plot(const FewShotReport& report, const std::filesystem::path& directory) {
   std::string script = start_of(directory, "spectrum", "Spectrum, and where residuals and query lie") + "$d << EOD\n";
   const double smallest = report.eigenvalues.front() > 0 ? report.eigenvalues.front() * 1e-16 : 1e-16;
-  double residual_energy = 1e-300, query_energy = 1e-300;
-  std::vector<double> aligned(report.eigenvalues.size());
-  for (size_t i = 0; i < aligned.size(); ++i) {
-    residual_energy += std::pow(report.decisions.front().residuals[i], 2);
-    for (const decide::StepDecision& d : report.decisions) aligned[i] += d.query[i] * d.query[i];
-    query_energy += aligned[i];
-  }
-  for (size_t i = 0; i < aligned.size(); ++i)
-    script +=
-        fmt::format("{} {:.9g} {:.9g} {:.9g}\n", i + 1, std::max(report.eigenvalues[i], smallest),
-                    std::pow(report.decisions.front().residuals[i], 2) / residual_energy, aligned[i] / query_energy);
+  const ModeShares shares = mode_shares(report);
+  for (size_t i = 0; i < report.eigenvalues.size(); ++i)
+    script += fmt::format("{} {:.9g} {:.9g} {:.9g}\n", i + 1, std::max(report.eigenvalues[i], smallest),
+                          shares.residuals[i], shares.query[i]);
   return script +
          "EOD\nset xlabel 'mode'\nset ylabel 'eigenvalue'\nset logscale y\nset format y '%.0e'\nset y2tics\n"
          "set y2label 'share'\nset y2range [0:1]\nset xrange [0:*]\n"

@@ -3,10 +3,18 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "hone/fewshot.h"
 
 namespace hone::cli {
+
+// How much of the residuals' squared length, and of the query's over all outputs, lies along each mode [m]: shares of
+// 1, or 0 throughout where there is nothing to share.
+struct ModeShares {
+  std::vector<double> residuals, query;
+};
+ModeShares mode_shares(const FewShotReport& report);
 
 // Bars and maps of block characters for a terminal.
 std::string few_shot_drawing(const FewShotAnswer& answer);

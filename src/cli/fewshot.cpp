@@ -23,12 +23,9 @@ struct Arguments : FewShotArguments {
 
 // A pass that many queries share costs about as much as two queries' gradients.
 FewShotOptions::QueryPass pass_for(const FewShotOptions& options, size_t queries, bool bayes_gap) {
-  using Subspace = FewShotOptions::Subspace;
   constexpr size_t enough = 3;
-  const bool by_query = options.subspace == Subspace::query_aware || options.subspace == Subspace::greedy ||
-                        options.subspace == Subspace::exact;
-  return by_query || bayes_gap || queries < enough ? FewShotOptions::QueryPass::gradient
-                                                   : FewShotOptions::QueryPass::tangent;
+  return chosen_by_query(options.subspace) || bayes_gap || queries < enough ? FewShotOptions::QueryPass::gradient
+                                                                            : FewShotOptions::QueryPass::tangent;
 }
 
 std::vector<std::string> queries_of(const Arguments& arguments) {
@@ -127,6 +124,7 @@ void add_fewshot(Command program) {
   command.flag("--quiet", arguments->quiet, "Leave the decision out");
   command.callback([arguments] {
     if (arguments->queries.empty() && arguments->query_file.empty()) refuse_usage("--query or --queries is required");
+    arguments->check();
     run(*arguments);
   });
 }

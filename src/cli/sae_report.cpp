@@ -1,7 +1,6 @@
 // hone sae report: a page that shows what features respond to.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "base/files.h"
@@ -10,6 +9,7 @@
 #include "cli/progress.h"
 #include "cli/sae.h"
 #include "cli/sae_source.h"
+#include "data/lines.h"
 #include "hone/data.h"
 
 namespace hone::cli {
@@ -28,11 +28,7 @@ struct ReportArguments {
 // Without their ends; empty lines count.
 std::vector<std::string> text_lines(const std::string& text) {
   std::vector<std::string> lines;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    lines.push_back(text.substr(at, end - at));
-    at = end + 1;
-  }
+  for_each_line(text, [&](size_t, std::string_view line) { lines.emplace_back(line); });
   return lines;
 }
 

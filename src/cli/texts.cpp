@@ -21,16 +21,6 @@ std::string format_of(const std::filesystem::path& file) {
   return "lines";
 }
 
-// Calls visit(line number, line) for every line, without its end.
-template <class Visit>
-void for_each_line(std::string_view text, const Visit& visit) {
-  for (size_t number = 1; !text.empty(); ++number) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
-    visit(number, line.ends_with('\r') ? line.substr(0, line.size() - 1) : line);
-  }
-}
-
 void read_json_lines(const std::string& file, std::string_view text, const std::string& field,
                      std::vector<std::string>& texts) {
   for_each_line(text, [&](size_t number, std::string_view line) {
@@ -72,9 +62,7 @@ void TextSource::add_to(Command command) {
 std::vector<std::string> TextSource::read() const {
   std::vector<std::string> texts;
   for (const std::string& file : files) {
-    const std::string contents = file == "-" ? read_standard_input() : read_file(file);
-    std::string_view text = contents;
-    if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
+    const std::string text = file == "-" ? read_standard_input() : read_file(file);
     const std::string kind = format == "auto" ? format_of(file) : format;
     if (kind == "jsonl")
       read_json_lines(file, text, column, texts);

@@ -8,6 +8,12 @@
 
 namespace hone {
 
+std::optional<char> separator_of(const std::filesystem::path& file) {
+  if (file.extension() == ".csv") return ',';
+  if (file.extension() == ".tsv") return '\t';
+  return std::nullopt;
+}
+
 void refuse_line(const std::filesystem::path& file, size_t line, std::string_view why) {
   throw Error(ErrorCode::bad_input, fmt::format("'{}', line {}: {}", file.string(), line, why));
 }
@@ -25,9 +31,11 @@ std::vector<Record> delimited_records(const std::filesystem::path& file, std::st
   size_t line = 1;
   for (size_t at = 0; at < text.size();) {
     Record record{line, {}};
+    bool quoted = false;
     for (bool more = true; more;) {
       std::string field;
       if (at < text.size() && text[at] == '"') {
+        quoted = true;
         for (++at;; ++at) {
           if (at >= text.size()) refuse_line(file, record.line, "a quoted field does not end");
           if (text[at] == '"' && (at + 1 >= text.size() || text[++at] != '"')) break;
@@ -47,7 +55,7 @@ std::vector<Record> delimited_records(const std::filesystem::path& file, std::st
       ++at;
     }
     ++line;
-    if (record.fields.size() > 1 || !record.fields[0].empty()) records.push_back(std::move(record));
+    if (record.fields.size() > 1 || quoted || !record.fields[0].empty()) records.push_back(std::move(record));
   }
   return records;
 }

@@ -2,14 +2,17 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "data/lines.h"
+
 namespace hone {
 
-// What some programs write before UTF-8.
-inline constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+// What stands between a table's fields if the name ends in .csv or .tsv; nothing for other files, which are no tables.
+std::optional<char> separator_of(const std::filesystem::path& file);
 
 struct Record {
   size_t line = 0;  // where it starts
@@ -17,7 +20,8 @@ struct Record {
 };
 
 // Fields in quotes where they hold the separator, quotes (doubled) or ends of lines. Lines end in \n or \r\n; empty
-// ones and a byte order mark are left out. Throws Error{bad_input} naming `file` and the line.
+// ones and a byte order mark are left out. A line of "" alone is not empty: it has one field, which is. Throws
+// Error{bad_input} naming `file` and the line.
 std::vector<Record> delimited_records(const std::filesystem::path& file, std::string_view text, char separator = ',');
 
 // Throws Error{bad_input}: "'file', line 3: why".

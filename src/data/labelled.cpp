@@ -65,14 +65,8 @@ std::vector<std::string> decimal(const std::vector<int>& numbers) {
 }
 
 std::vector<std::string> lines(std::string_view text) {
-  if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
   std::vector<std::string> result;
-  while (!text.empty()) {
-    std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    result.emplace_back(line);
-  }
+  for_each_line(text, [&](size_t, std::string_view line) { result.emplace_back(line); });
   return result;
 }
 
@@ -109,12 +103,10 @@ std::vector<std::string> distinct_labels(std::span<const std::string> names) {
 }
 
 LabelledData read_labelled(const std::filesystem::path& path, const LabelledOptions& options) {
-  const std::string extension = path.extension().string();
-  const bool table = extension == ".csv" || extension == ".tsv";
-  if (table) {
+  if (const std::optional<char> separator = separator_of(path)) {
     if (!options.label_file.empty())
       refuse(path, "a table has a column of labels; a file of labels belongs to .npy features and IDX images");
-    TableRows rows = read_table(path, extension == ".csv" ? ',' : '\t', options);
+    TableRows rows = read_table(path, *separator, options);
     return numbered(path, std::move(rows.x), std::move(rows.texts), rows.labels);
   }
   if (!options.label_column.empty() || !options.text_column.empty() || !options.header)
