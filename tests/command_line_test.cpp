@@ -244,7 +244,9 @@ TEST_F(CommandLine, NumbersThatAreNoneOrOutOfReach) {
       {{"classify", "--train", "a", "--test", "b", "--learning-rate", "0"},
        "--learning-rate: 0 is not a number above 0"},
       {{"classify", "--train", "a", "--test", "b", "--learning-rate", "inf"}, "inf is not a number above 0"},
-      {{"classify", "--train", "a", "--test", "b", "--floor", "nan"}, "--floor: nan is not a number"}};
+      {{"classify", "--train", "a", "--test", "b", "--floor", "nan"}, "--floor: nan is not a number"},
+      {{"complete", llama, "p", "--store", "s", "--neighbour-steps", "1e-12"},
+       "--neighbour-steps: 1e-12 is not from 1e-09 to 1"}};
   for (const auto& [arguments, complaint] : all) {
     const Result result = run_program(arguments);
     EXPECT_EQ(result.code, 2) << json(arguments);

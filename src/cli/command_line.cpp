@@ -34,7 +34,7 @@ std::string refuse_nan(const std::string& text) {
 }
 
 // `shown` is what help says of the value.
-CLI::Validator number(bool (*fits)(double), const std::string& what, const std::string& shown) {
+CLI::Validator number(const std::function<bool(double)>& fits, const std::string& what, const std::string& shown) {
   const auto complaint = [fits, what](const std::string& text) {
     double value = 0;
     return CLI::detail::lexical_cast(text, value) && std::isfinite(value) && fits(value)
@@ -59,7 +59,11 @@ Option Option::positive() const {
 Option Option::not_negative() const {
   return Option(*option_->check(number([](double value) { return value >= 0; }, "0 or a number above", "NONNEGATIVE")));
 }
-Option Option::in_range(double least, double most) const { return Option(*option_->check(CLI::Range(least, most))); }
+Option Option::in_range(double least, double most) const {
+  return Option(
+      *option_->check(number([=](double value) { return value >= least && value <= most; },
+                             fmt::format("from {:g} to {:g}", least, most), fmt::format("{:g}..{:g}", least, most))));
+}
 Option Option::check(const std::function<std::string(const std::string&)>& complaint) const {
   return Option(*option_->check(complaint));
 }
