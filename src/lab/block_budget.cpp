@@ -86,9 +86,9 @@ class BlockBudget : public Experiment {
       for (const auto& [budget, of_method] : of_budget) {
         if (std::abs(of_method.at("All")) < rounding) continue;
         ++budgets;
-        first += std::ranges::all_of(of_method, [&](const auto& other) {
-          return other.first == "All" || other.second <= of_method.at("Trace-TopK");
-        });
+        const double own = of_method.at("Trace-TopK");
+        first += std::ranges::all_of(of_method,
+                                     [own](const auto& other) { return other.first == "All" || other.second <= own; });
       }
       text += fmt::format("{}c = {}: {} of the {} budgets below the number of blocks", text.empty() ? "" : "; ", c,
                           first, budgets);

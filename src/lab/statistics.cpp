@@ -15,7 +15,7 @@
 namespace hone::lab {
 namespace {
 
-constexpr size_t exact_limit = 16;  // differences whose sign flips are all tried
+constexpr size_t exact_limit = 16;       // differences whose sign flips are all tried
 constexpr size_t default_draws = 20000;  // of sign_flip_p()
 constexpr double alpha = 0.05;
 
