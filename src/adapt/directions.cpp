@@ -79,7 +79,6 @@ void remember_gradient_budget(Store& store, uint64_t bytes) {
 size_t store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
                        uint64_t gradient_budget, const Watch& watch) {
   const std::vector<int64_t> ids = store.chunk_ids();
-  prefer_first_rows(model, store, statistics.first_layer, ids);
   size_t computed = 0;
   uint64_t kept_bytes = 0;
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -88,6 +87,7 @@ size_t store_gradients(const Model& model, const Store& store, const CorpusStati
     if (!chunk) continue;
     const std::string key = row_key(model, *chunk, statistics.first_layer);
     const std::optional<StoredRow> stored = store.find_row(key);
+    if (!stored && computed == 0) prefer_first_rows(model, store, statistics.first_layer, ids);
     const std::vector<std::byte> fresh =
         stored ? std::vector<std::byte>() : gradient_row(model, *chunk, statistics, watch.cancel);
     kept_bytes += Store::bytes_of_row(key, stored ? stored->bytes().size() : fresh.size());
