@@ -104,6 +104,35 @@ TEST(MaxPool, FirstOfEqualsTakesAllAndOddRowsNothing) {
   EXPECT_EQ(dx, expected);
 }
 
+// Whole vectors, vectors of four and single lanes; integers, so that many windows hold equal maxima.
+TEST(MaxPool, EveryNumberOfChannelsFollowsTheDefinition) {
+  for (size_t channels = 1; channels <= 40; ++channels) {
+    const PoolShape shape{2, 4, 6, channels};
+    Matrix x = noise("x", shape.images * shape.rows * shape.cols, channels);
+    for (size_t i = 0; i < x.size(); ++i) x.data()[i] = std::round(x.data()[i]);
+    const Matrix dy = noise("dy", shape.images * 6, channels);
+    Matrix y(dy.rows(), channels), dx(x.rows(), channels), expected_y(dy.rows(), channels),
+        expected_dx(x.rows(), channels);
+    for (size_t window = 0; window < dy.rows(); ++window)
+      for (size_t c = 0; c < channels; ++c) {
+        const size_t upper_left = window / 3 * 2 * shape.cols + window % 3 * 2;
+        float most = 0;
+        size_t taker = x.rows();
+        for (const size_t pixel : {upper_left, upper_left + 1, upper_left + shape.cols, upper_left + shape.cols + 1})
+          if (x.row(pixel)[c] > most) {
+            most = x.row(pixel)[c];
+            taker = pixel;
+          }
+        expected_y.row(window)[c] = most;
+        if (taker < x.rows()) expected_dx.row(taker)[c] = dy.row(window)[c];
+      }
+    max_pool(shape, x.data(), y.data());
+    max_pool_backward(shape, x.data(), y.data(), dy.data(), dx.data());
+    EXPECT_EQ(test::relative_difference(y, expected_y), 0) << channels;
+    EXPECT_EQ(test::relative_difference(dx, expected_dx), 0) << channels;
+  }
+}
+
 TEST(LeNetShape, HasThePublishedWidths) {
   for (const auto& [scale, width] : {std::pair{.35, 25},
                                      {.5, 50},

@@ -62,7 +62,7 @@ class ScalingWidth final : public Experiment {
 
   Json settings(Size size) const override {
     const bool quick = size == Size::quick;
-    std::vector<size_t> widths = {25, 50, 96, 192, 480};
+    std::vector<size_t> widths = {25, 50, 96, 192, 480, 1152};
     if (quick) widths = {25, 192};
     if (size == Size::full) widths = {25, 50, 64, 96, 128, 192, 256, 480, 1152};
     Json settings = {{"data", Json::array()},  {"saved", Json::array()},          {"widths", Json::array()},
