@@ -33,6 +33,23 @@ TEST_F(ArchitectureOfAFile, WhatIsNotSaidHasItsDefault) {
   EXPECT_EQ(a.rope_base, 10000);
 }
 
+TEST(ArchitectureOfGemma, RotatesGlobalLayersByAMillionUnlessToldOtherwise) {
+  const TemporaryFolder folder;
+  for (const bool told : {false, true}) {
+    GgufWriter writer;
+    writer.add("general.architecture", std::string("gemma3"));
+    for (const char* field : {"block_count", "feed_forward_length", "context_length", "attention.sliding_window"})
+      writer.add<uint32_t>(std::string("gemma3.") + field, 4);
+    writer.add<uint32_t>("gemma3.embedding_length", 16);
+    writer.add<uint32_t>("gemma3.attention.head_count", 2);
+    writer.add("gemma3.attention.layer_norm_rms_epsilon", 1e-5F);
+    if (told) writer.add("gemma3.rope.freq_base", 5000.0F);
+    const Architecture a = read_architecture(Gguf::open(folder.write("model.gguf", writer.finish())));
+    EXPECT_EQ(a.rope_base, told ? 5000 : 1e6);
+    EXPECT_EQ(a.local_rope_base, 1e4);
+  }
+}
+
 TEST_F(ArchitectureOfAFile, ScalingByANamedTypeIsRefused) {
   writer.add("llama.rope.scaling.type", std::string("yarn"));
   HONE_EXPECT_ERROR(read(), ErrorCode::unsupported, "'llama.rope.scaling.type' is 'yarn'");

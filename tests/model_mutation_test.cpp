@@ -13,6 +13,7 @@
 #include "hone/encoder.h"
 #include "hone/model.h"
 #include "model/gguf.h"
+#include "model/quantization.h"
 #include "tests/temporary_folder.h"
 
 namespace hone {
@@ -99,6 +100,42 @@ void run_encoder(const std::filesystem::path& path, Precision precision) {
   const auto encoder = TextEncoder::open(path, {.precision = precision});
   const std::vector<std::vector<Token>> texts = {encoder->encode("a word"), encoder->encode("")};
   EXPECT_EQ(encoder->hidden_states(texts).rows(), texts[0].size() + texts[1].size());
+}
+
+// A value of a tensor's first block that is no number.
+void make_nan(std::string& bytes, size_t tensor, TensorType type) {
+  const bool half = type != TensorType::f32 && type != TensorType::bf16;
+  const size_t at = tensor + (type == TensorType::q6_k ? 208 : 0);  // of the block's scale, or of the value
+  const std::string nan = type == TensorType::f32 ? std::string("\0\0\xc0\x7f", 4)
+                          : half                  ? std::string("\0\x7e", 2)
+                                                  : std::string("\xc0\x7f", 2);
+  bytes.replace(at, nan.size(), nan);
+}
+
+TEST(ModelFile, WeightsThatAreNoNumbersAreRefusedByName) {
+  const test::TemporaryFolder folder;
+  for (const char* golden : {"llama.gguf", "qwen2.gguf", "gemma3.gguf"}) {
+    const auto path = std::filesystem::path(HONE_SOURCE_DIR) / "tests" / "golden" / "models" / golden;
+    const std::string sound = read_file(path);
+    const Gguf layout = Gguf::open(path);
+    for (const GgufTensor& tensor : layout.tensors()) {
+      std::string bytes = sound;
+      make_nan(bytes, static_cast<size_t>(tensor.bytes.data() - layout.bytes().data()), tensor.type);
+      const auto file = folder.write("model.gguf", bytes);
+      for (const Precision precision : {Precision::fp32, Precision::int8}) try {
+          const auto model = Model::open(file, {.precision = precision});
+          ASSERT_EQ(tensor.name, "token_embd.weight");  // its rows are read as they are needed
+          const std::vector<Token> first = {0};
+          const Sequence sequence{.tokens = first};
+          (void)model->forward({&sequence, 1});
+          ADD_FAILURE() << golden << ' ' << tensor.name;
+        } catch (const Error& error) {
+          EXPECT_EQ(error.code, ErrorCode::corrupt) << error.message;
+          for (const std::string& part : {file.string(), "'" + tensor.name + "'"})
+            EXPECT_NE(error.message.find(part), std::string::npos) << error.message;
+        }
+    }
+  }
 }
 
 class ModelMutations : public testing::TestWithParam<const char*> {};

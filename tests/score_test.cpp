@@ -4,7 +4,9 @@
 #include <cmath>
 #include <numbers>
 
+#include "base/files.h"
 #include "hone/adapt.h"
+#include "tests/data.h"
 #include "tests/expect_error.h"
 #include "tests/golden.h"
 
@@ -110,6 +112,22 @@ TEST_P(Score, CanBeCancelled) {
   const Watch watch{.progress = {}, .cancel = {}};
   watch.cancel.cancel();
   HONE_EXPECT_ERROR(score(*model, text, {}, watch), ErrorCode::cancelled, "");
+}
+
+// llama.cpp, which quantises activations, says 29.39, plain torch in fp32 29.25.
+TEST(ScoreOfWikitext, SlowRealPerplexityIsLlamaCpps) {
+  HONE_NEED_FILE(smollm2());
+  const std::filesystem::path file = data_directory() / "wikitext2" / "wiki.test.raw";
+  HONE_NEED_FILE(file);
+  const std::string wikitext = read_file(file);
+  const ScoreOptions options{.window = 512, .second_halves = true, .max_windows = 16};
+  const auto measured = [&](Precision precision) {
+    return score(*Model::open(smollm2(), {.precision = precision}), wikitext, options);
+  };
+  const TextScore exact = measured(Precision::fp32), fast = measured(Precision::int8);
+  EXPECT_NEAR(exact.perplexity() / 29.25, 1, 1e-3);
+  EXPECT_NEAR(exact.perplexity() / 29.39, 1, 0.01);
+  EXPECT_NEAR(fast.bits / exact.bits, 1, 0.01);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Score, testing::Values("llama", "gemma3"));

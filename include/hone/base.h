@@ -123,8 +123,9 @@ struct Watch {
   void report(std::string_view stage, size_t done, size_t total) const;
 };
 
-// Threads of the kernels that the calling thread calls (default: the machine's cores). One thread calls kernels at a
-// time.
+constexpr int most_threads = 1024;
+// Threads of the kernels that the calling thread calls (default: the machine's cores), 1 to most_threads: what is
+// beyond counts as the nearest. One thread calls kernels at a time.
 void set_threads(int count);
 int threads();
 

@@ -24,9 +24,8 @@ TextScore score(const Model& model, std::string_view text, const ScoreOptions& o
   const size_t largest_stride = bos || options.second_halves ? window : window - 1;
   if (options.window < smallest_window || options.window > context || stride < 1 || stride > largest_stride)
     throw Error(ErrorCode::bad_input,
-                fmt::format("window {} and stride {} do not fit: the window is {} to {} tokens, the "
-                            "stride 1 to {}",
-                            options.window, stride, smallest_window, context, bos ? "the window" : "the window − 1"));
+                fmt::format("window {} and stride {} do not fit: the window is {} to {} tokens, the stride 1 to {}",
+                            options.window, stride, smallest_window, context, largest_stride));
   const size_t shortest = options.second_halves ? window : (bos ? 1 : 2);
   if (tokens.size() < shortest)
     throw Error(ErrorCode::bad_input,
@@ -53,6 +52,11 @@ TextScore score(const Model& model, std::string_view text, const ScoreOptions& o
     const std::span<const Token> targets(tokens.data() + scored, end - scored);
     const std::vector<float> losses = model.losses(hidden.view().row_range(first, targets.size()), targets);
     for (const float loss : losses) total.bits += loss / std::numbers::ln2;
+    if (!std::isfinite(total.bits))
+      throw Error(ErrorCode::corrupt,
+                  fmt::format("{} gives a token between {} and {} a loss that is not finite; is the "
+                              "file damaged?",
+                              model.name(), scored, end));
     for (const Token token : targets) total.bytes += tokenizer.piece(token).size();
     total.tokens += targets.size();
     scored = end;

@@ -9,7 +9,7 @@
 
 namespace hone {
 
-void set_threads(int count) { omp_set_num_threads(std::max(count, 1)); }
+void set_threads(int count) { omp_set_num_threads(std::clamp(count, 1, most_threads)); }
 int threads() { return omp_get_max_threads(); }
 
 #if defined(__SANITIZE_THREAD__)

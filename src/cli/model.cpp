@@ -72,9 +72,13 @@ ordered_json chat_template(const Gguf& file) {
 // What hone takes for fields that the file lacks.
 ordered_json assumed(const Gguf& file, const std::string& architecture) {
   ordered_json defaults = ordered_json::object();
+  const auto lacks = [&](const std::string& key) { return !file.has(fmt::format("{}.{}", architecture, key)); };
+  if (architecture != "llama" && architecture != "qwen2" && architecture != "gemma3") return defaults;
+  if (lacks("attention.head_count_kv")) defaults["kv_heads"] = field(file, architecture + ".attention.head_count");
+  if (lacks("rope.freq_base")) defaults["rope_base"] = architecture == "gemma3" ? 1e6 : 1e4;
   if (architecture != "gemma3") return defaults;
-  if (!file.has("gemma3.attention.sliding_window_pattern")) defaults["sliding_window_pattern"] = 6;
-  if (!file.has("gemma3.rope.freq_base_swa")) defaults["rope_local_base"] = 10000.0;
+  if (lacks("attention.sliding_window_pattern")) defaults["sliding_window_pattern"] = 6;
+  if (lacks("rope.freq_base_swa")) defaults["rope_local_base"] = 1e4;
   return defaults;
 }
 

@@ -47,7 +47,9 @@ Joint joint(const std::vector<double>& log_weights, std::span<const double> log_
   if (!std::isfinite(log_probs[0]) || log_probs[0] > 0)
     throw Error(
         ErrorCode::bad_input,
-        fmt::format("mixture: the base's log-probability is {}; it must be finite and at most 0", log_probs[0]));
+        fmt::format(
+            "mixture: the base's log-probability is {}; it must be finite and at most 0 (is the model damaged?)",
+            log_probs[0]));
   Joint joint{log_weights, log_probs[0]};
   const auto usable = [](double log_prob) { return log_prob <= 0; };  // false for NaN
   for (const double x : log_probs)

@@ -7,11 +7,12 @@
 namespace hone {
 
 // Files do not say which layers are local nor how those rotate: Gemma 3 makes every sixth layer global and rotates the
-// local ones with base 10 000.
+// local ones with base 10 000. A file without its global base means Gemma 3's own, a million.
 Architecture read_gemma3(const Gguf& file) {
   Architecture a = read_common(file);
   a.activation = Activation::gelu_tanh;
   a.embedding_scale = std::sqrt(static_cast<float>(a.config.width));
+  if (!file.has("gemma3.rope.freq_base")) a.rope_base = 1e6;
   a.qk_norm = true;
   a.post_norms = true;
   const int64_t window = file.integer("gemma3.attention.sliding_window");

@@ -83,6 +83,10 @@ Matrix Model::embed(std::span<const Sequence> batch) const {
         throw Error(ErrorCode::bad_input, fmt::format("token {} is outside the vocabulary of {}", token, table.rows()));
       dequantize(table.type, table.bytes.subspan(static_cast<size_t>(token) * row_bytes, row_bytes), x.row(row));
       for (float& value : x.row(row)) value *= impl_->architecture.embedding_scale;
+      if (!std::ranges::all_of(x.row(row), [](float value) { return std::isfinite(value); }))
+        throw Error(ErrorCode::corrupt,
+                    fmt::format("{}: tensor '{}' holds a value that is not finite in the row of token {}",
+                                impl_->file.path().string(), table.name, token));
       ++row;
     }
   return x;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 
+#include <bit>
+#include <cstdint>
 #include <new>
 #include <string>
 
@@ -13,6 +15,15 @@ namespace {
 
 constexpr std::array<const char*, matrix_kinds> tensor_names = {"attn_q",   "attn_k", "attn_v",  "attn_output",
                                                                 "ffn_gate", "ffn_up", "ffn_down"};
+
+// Without a branch a value: every weight is looked at, whenever a model is opened.
+bool all_finite(std::span<const float> values) {
+  constexpr uint32_t exponent = 0x7f800000;
+  uint32_t odd = 0;
+  for (const float value : values)
+    odd |= static_cast<uint32_t>((std::bit_cast<uint32_t>(value) & exponent) == exponent);
+  return odd == 0;
+}
 
 // Walks over everything that goes into the block. The first walk (no memory yet) measures, the second fills.
 class Filler {
@@ -26,7 +37,10 @@ class Filler {
     const std::array<size_t, 1> shape = {length};
     const GgufTensor& tensor = file_.tensor(name, shape);
     float* to = reserve<float>(length);
-    if (memory_) dequantize(tensor.type, tensor.bytes, {to, length});
+    if (memory_) {
+      dequantize(tensor.type, tensor.bytes, {to, length});
+      require_finite(tensor, {to, length});
+    }
     return {to, length};
   }
 
@@ -71,12 +85,20 @@ class Filler {
     return memory_ ? reinterpret_cast<T*>(memory_ + at) : nullptr;
   }
 
-  static void read_rows(const GgufTensor& tensor, size_t first, MatrixView to) {
+  void read_rows(const GgufTensor& tensor, size_t first, MatrixView to) const {
     const size_t row_bytes = tensor.bytes.size() / tensor.rows();
     parallel_ranges(to.rows, 16, [&](size_t begin, size_t end) {
-      dequantize(tensor.type, tensor.bytes.subspan((first + begin) * row_bytes, (end - begin) * row_bytes),
-                 {to.data + begin * to.cols, (end - begin) * to.cols});
+      for (size_t row = begin; row < end; ++row) {
+        dequantize(tensor.type, tensor.bytes.subspan((first + row) * row_bytes, row_bytes), to.row(row));
+        require_finite(tensor, to.row(row));
+      }
     });
+  }
+
+  void require_finite(const GgufTensor& tensor, std::span<const float> values) const {
+    if (!all_finite(values))
+      throw Error(ErrorCode::corrupt,
+                  fmt::format("{}: tensor '{}' holds a value that is not finite", file_.path().string(), tensor.name));
   }
 
   const Gguf& file_;
