@@ -70,6 +70,7 @@ TEST_P(IndexGradients, AreAllStoredAndUsed) {
   EXPECT_GT(chunks, 12u);
   EXPECT_GT(first["gradients_computed"], 0);
   EXPECT_EQ(rows_of(store()).files, chunks);
+  EXPECT_EQ(first["chunks_with_gradient"], chunks);
   EXPECT_EQ(index({"--gradients"})["gradients_computed"], 0);
   const json answer = complete();
   EXPECT_EQ(answer["neighbours"].size(), 10u);
@@ -100,7 +101,9 @@ TEST_P(IndexGradients, StayWithinTheBudget) {
   const uint64_t budget = all.bytes / all.files * 11 / 2;  // five rows and a half
   fs::remove_all(store() / "gradients");
   const std::vector<std::string> limited = {"--gradients", "--gradient-budget", std::to_string(budget)};
-  EXPECT_EQ(index(limited)["gradients_computed"], 5);
+  const json five = index(limited);
+  EXPECT_EQ(five["gradients_computed"], 5);
+  EXPECT_EQ(five["chunks_with_gradient"], 5);
   EXPECT_EQ(rows_of(store()).files, 5u);
   EXPECT_LE(rows_of(store()).bytes, budget);
   EXPECT_EQ(index(limited)["gradients_computed"], 0);
@@ -129,9 +132,9 @@ TEST_P(IndexGradients, LibraryAndProgramShareThem) {
                             EXPECT_EQ(progress.total, reader.chunk_count());
                           },
                       .cancel = {}};
-    EXPECT_EQ(store_gradients(*model, reader, statistics, plenty, watch), reader.chunk_count() - kept);
+    EXPECT_EQ(store_gradients(*model, reader, statistics, plenty, watch).computed, reader.chunk_count() - kept);
     EXPECT_EQ(reports, reader.chunk_count());
-    EXPECT_EQ(store_gradients(*model, reader, statistics, plenty), 0u);
+    EXPECT_EQ(store_gradients(*model, reader, statistics, plenty).computed, 0u);
 
     std::vector<Chunk> neighbours;
     for (const Neighbour& neighbour : reader.neighbours(prose(0, 2, 4), 4))
@@ -162,13 +165,13 @@ TEST_P(IndexGradients, OneLostRowIsOneRowComputed) {
   const Folder all = rows_of(store());
   const uint64_t budget = all.bytes / all.files * 11 / 2;
   fs::remove_all(store() / "gradients");
-  ASSERT_EQ(store_gradients(*model, reader, statistics, budget), 5u);
+  ASSERT_EQ(store_gradients(*model, reader, statistics, budget).computed, 5u);
   const std::vector<Chunk> last = {reader.chunk(reader.chunk_ids().back())};
   size_t computed = 0;
   neighbour_direction(*model, reader, statistics, last, budget, Precision::fp32, {}, &computed);
   ASSERT_EQ(computed, 1u);
-  EXPECT_EQ(store_gradients(*model, reader, statistics, budget), 1u);
-  EXPECT_EQ(store_gradients(*model, reader, statistics, budget), 0u);
+  EXPECT_EQ(store_gradients(*model, reader, statistics, budget).computed, 1u);
+  EXPECT_EQ(store_gradients(*model, reader, statistics, budget).computed, 0u);
 }
 
 // What `index` was told holds for answers that are told nothing.
@@ -184,6 +187,18 @@ TEST_P(IndexGradients, TheBudgetIsTheStores) {
   EXPECT_EQ(rows_of(store()).files, 2u);
   complete({"--gradient-budget", "1GiB"});
   EXPECT_GT(rows_of(store()).files, 2u);
+}
+
+// Where the rows would be stands something else, as where a disk is full: an error, not rows that nobody has.
+TEST_P(IndexGradients, RowsThatCannotBeKeptAreAnError) {
+  index();
+  fs::remove_all(store() / "gradients");
+  folder.write("store/gradients", "");
+  const Result result = run_program({"index", model_file(), (folder.path() / "texts").string(), "-o", store().string(),
+                                     "--chunk-tokens", "40", "--gradients"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("cannot keep a gradient row"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find(store().string()), std::string::npos) << result.err;
 }
 
 TEST_P(IndexGradients, DamagedRowsAreComputedAgain) {

@@ -235,6 +235,23 @@ TEST_F(StoreTest, NothingToIndexIsAnError) {
   HONE_EXPECT_ERROR(index(store, 3), ErrorCode::bad_input, "16");
 }
 
+// Not only what is gone below a path: also the path itself, a file or a folder, however it is written.
+TEST_F(StoreTest, PathsThatAreGoneAreRemoved) {
+  for (const char* name : {"a/one", "b/two", "b/three", "four"}) doc(name, std::string("the text of ") + name);
+  Store store = create();
+  const std::vector<fs::path> paths = {docs() / "a", docs() / "b" / "", docs() / "four"};
+  EXPECT_EQ(store.index(paths, tokenizer, {}).files_indexed, 4u);
+  fs::remove_all(docs() / "b");
+  fs::remove(docs() / "four");
+  const IndexReport report = store.index(paths, tokenizer, {});
+  EXPECT_EQ(report.files_removed, 3u);
+  EXPECT_EQ(report.files_unchanged, 1u);
+  EXPECT_EQ(store.chunk_count(), 1u);
+  // Forgotten now, so unknown.
+  HONE_EXPECT_ERROR(store.index(paths, tokenizer, {}), ErrorCode::not_found, "b");
+  HONE_EXPECT_ERROR(store.index({docs() / "fou"}, tokenizer, {}), ErrorCode::not_found, "fou");
+}
+
 TEST_F(StoreTest, TheStoreDoesNotIndexItself) {
   scratch.write("notes.txt", "a note");
   Store store = create();

@@ -117,9 +117,9 @@ class Store {
   // hidden files and folders skipped): text, Markdown, source, and JSONL whose objects have a "text" field (one
   // document a line). Links to files are followed, links to folders are not. Only what changed is read again (size and
   // time, then content; everything after a change of chunk_tokens); files of an earlier call below the same paths that
-  // are gone are removed, files that cannot be read now are kept. Each file is one transaction. Throws Error{not_found}
-  // for a path that does not exist, Error{bad_input} if nothing at all could be indexed, Error{cancelled, io}; what was
-  // committed stays.
+  // are gone are removed, also where the path itself is gone, files that cannot be read now are kept. Each file is one
+  // transaction. Throws Error{not_found} for a path that does not exist and of which the store knows nothing,
+  // Error{bad_input} if nothing at all could be indexed, Error{cancelled, io}; what was committed stays.
   IndexReport index(const std::vector<std::filesystem::path>& paths, const Tokenizer& tokenizer,
                     const IndexOptions& options, const Watch& watch = {});
 
@@ -167,8 +167,8 @@ class Store {
   std::optional<StoredRow> find_row(const std::string& key) const;
   // What a row takes of a budget: itself, its key and a header.
   static uint64_t bytes_of_row(const std::string& key, size_t row_bytes);
-  // Keeps at most `budget_bytes` of rows. A full disk is not an error: the row is not kept.
-  void keep_row(const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) const;
+  // Keeps at most `budget_bytes` of rows. A full disk is not an error: false, the row is not kept.
+  bool keep_row(const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) const;
 
  private:
   struct Impl;

@@ -76,10 +76,10 @@ void remember_gradient_budget(Store& store, uint64_t bytes) {
   store.set_value(budget_name, std::as_bytes(std::span(&bytes, 1)));
 }
 
-size_t store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
-                       uint64_t gradient_budget, const Watch& watch) {
+StoredGradients store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
+                                uint64_t gradient_budget, const Watch& watch) {
   const std::vector<int64_t> ids = store.chunk_ids();
-  size_t computed = 0;
+  StoredGradients result;
   uint64_t kept_bytes = 0;
   for (size_t i = 0; i < ids.size(); ++i) {
     watch.report("gradients", i, ids.size());
@@ -87,16 +87,21 @@ size_t store_gradients(const Model& model, const Store& store, const CorpusStati
     if (!chunk) continue;
     const std::string key = row_key(model, *chunk, statistics.first_layer);
     const std::optional<StoredRow> stored = store.find_row(key);
-    if (!stored && computed == 0) prefer_first_rows(model, store, statistics.first_layer, ids);
+    if (!stored && result.computed == 0) prefer_first_rows(model, store, statistics.first_layer, ids);
     const std::vector<std::byte> fresh =
         stored ? std::vector<std::byte>() : gradient_row(model, *chunk, statistics, watch.cancel);
     kept_bytes += Store::bytes_of_row(key, stored ? stored->bytes().size() : fresh.size());
     if (kept_bytes > gradient_budget) break;
+    ++result.chunks;
     if (stored) continue;
-    store.keep_row(key, fresh, gradient_budget);
-    ++computed;
+    if (!store.keep_row(key, fresh, gradient_budget))
+      throw Error(ErrorCode::io,
+                  fmt::format("cannot keep a gradient row of {} bytes in '{}'; free some space there, or check its "
+                              "permissions (rows that were kept stay)",
+                              fresh.size(), store.directory().string()));
+    ++result.computed;
   }
-  return computed;
+  return result;
 }
 
 namespace {

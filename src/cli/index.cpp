@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 
 #include "base/files.h"
 #include "cli/commands.h"
@@ -31,7 +32,9 @@ struct Arguments {
   bool quiet = false;
 };
 
-nlohmann::json as_json(const Store& store, const IndexReport& report, size_t vectors, size_t gradients) {
+// `gradients`: nothing if none were asked for.
+nlohmann::json as_json(const Store& store, const IndexReport& report, size_t vectors,
+                       const std::optional<StoredGradients>& gradients) {
   nlohmann::json skipped = nlohmann::json::array();
   for (const auto& [path, reason] : report.skipped) skipped.push_back({{"path", path}, {"reason", reason}});
   return {{"store", store.directory().string()},
@@ -45,14 +48,19 @@ nlohmann::json as_json(const Store& store, const IndexReport& report, size_t vec
           {"chunks_duplicate", report.chunks_duplicate},
           {"chunks", report.chunks_total},
           {"vectors_computed", vectors},
-          {"gradients_computed", gradients},
+          {"gradients_computed", gradients ? gradients->computed : 0},
+          {"chunks_with_gradient", gradients ? nlohmann::json(gradients->chunks) : nlohmann::json()},
           {"skipped", skipped}};
 }
 
-void print_text(const Store& store, const IndexReport& report) {
+void print_text(const Store& store, const IndexReport& report, const std::optional<StoredGradients>& gradients) {
   fmt::print("{}: {} files indexed, {} unchanged, {} removed; {} chunks added, {} duplicates dropped, {} in all\n",
              store.directory().string(), report.files_indexed, report.files_unchanged, report.files_removed,
              report.chunks_added, report.chunks_duplicate, report.chunks_total);
+  if (gradients)
+    fmt::print("gradients of {} of {} chunks are kept, {} computed now{}\n", gradients->chunks, report.chunks_total,
+               gradients->computed,
+               gradients->chunks < report.chunks_total ? "; --gradient-budget has no room for more" : "");
   for (size_t i = 0; i < std::min(report.skipped.size(), skipped_shown); ++i)
     fmt::print("skipped {}: {}\n", one_line(report.skipped[i].path), one_line(report.skipped[i].reason));
   if (report.skipped.size() > skipped_shown)
@@ -68,7 +76,7 @@ void require_room_for_chunks(const Model& model, size_t chunk_tokens) {
                             chunk_tokens, model.config().context, most));
 }
 
-// Before a store is made.
+// Before a store is made; one that is there may know of paths that are gone.
 void require_paths(std::span<const std::filesystem::path> paths) {
   for (const std::filesystem::path& path : paths)
     if (!is_there(path))
@@ -88,7 +96,7 @@ size_t compute_vectors(const Arguments& arguments, const Model& model, Store& st
 }
 
 void run(const Arguments& arguments) {
-  require_paths(arguments.paths);
+  if (!is_there(arguments.store)) require_paths(arguments.paths);
   const auto model = arguments.model.open();
   if (arguments.learn.first_layer >= model->config().layers)
     throw Error(ErrorCode::bad_input, fmt::format("--first-layer is {}; the model has layers 0 to {}",
@@ -99,7 +107,8 @@ void run(const Arguments& arguments) {
   LearnOptions learn = arguments.learn;
   learn.gradient_budget = gradient_budget(store);
   IndexReport report;
-  size_t vectors = 0, gradients = 0;
+  size_t vectors = 0;
+  std::optional<StoredGradients> gradients;
   {
     const Watch watch = terminal_watch(arguments.quiet);
     report = store.index(arguments.paths, model->tokenizer(), arguments.options, watch);
@@ -114,7 +123,7 @@ void run(const Arguments& arguments) {
   if (arguments.json)
     print_json(as_json(store, report, vectors, gradients));
   else if (!arguments.quiet)
-    print_text(store, report);
+    print_text(store, report, gradients);
 }
 
 }  // namespace
@@ -135,7 +144,8 @@ void add_index(Command program) {
               "Vectors from this encoder, a folder or GGUF file (`hone model get minilm`), instead of the model's "
               "own hidden states; the store remembers it; own: the model's again")
       .needs(vectors);
-  command.flag("--gradients", arguments->gradients, "Compute the gradient rows of all chunks now");
+  command.flag("--gradients", arguments->gradients,
+               "Compute the gradient rows of all chunks now, as far as --gradient-budget goes");
   const Option budget = add_gradient_budget(command, arguments->learn.gradient_budget);
   command.flag("--json", arguments->json, "Print one JSON object");
   command.flag("--quiet", arguments->quiet, "Print nothing but errors");

@@ -85,6 +85,13 @@ class Indexer {
       ++report_.files_removed;
   }
 
+  bool knows_below(const std::string& location) const {
+    Statement select = database_.prepare("SELECT location FROM file");
+    while (select.step())
+      if (store::is_below(select.text(0), location)) return true;
+    return false;
+  }
+
   // Files of earlier calls below the roots that this walk did not find.
   void remove_gone(const store::Walk& walk) {
     std::unordered_set<std::string> seen;
@@ -244,6 +251,15 @@ class Indexer {
   IndexReport& report_;
 };
 
+// Where a path that is gone was, as the walk would have written it.
+std::string location_of_gone(const fs::path& path) {
+  std::error_code error;
+  fs::path location = fs::weakly_canonical(path, error);
+  if (error) return {};
+  if (!location.has_filename()) location = location.parent_path();
+  return location.string();
+}
+
 std::string nothing_indexed(const std::vector<fs::path>& paths, const IndexReport& report) {
   std::string message = "nothing to index below";
   for (const fs::path& path : paths) message += fmt::format(" '{}'", path.string());
@@ -264,10 +280,19 @@ IndexReport Store::index(const std::vector<fs::path>& paths, const Tokenizer& to
                                                   options.chunk_tokens, store::min_chunk_tokens));
   impl_->counts.version = -1;
   impl_->loaded_vectors.version = -1;
-  const store::Walk walk = store::walk(paths, watch.cancel);
   IndexReport report;
-  report.skipped = walk.skipped;
   Indexer indexer(impl_->database, tokenizer, options, watch, report);
+  std::vector<fs::path> there;
+  std::vector<std::string> gone;
+  for (const fs::path& path : paths)
+    if (const std::string location = is_there(path) ? "" : location_of_gone(path);
+        !location.empty() && indexer.knows_below(location))
+      gone.push_back(location);
+    else
+      there.push_back(path);
+  store::Walk walk = store::walk(there, watch.cancel);
+  walk.roots.insert(walk.roots.end(), gone.begin(), gone.end());
+  report.skipped = walk.skipped;
   for (size_t i = 0; i < walk.files.size(); ++i) {
     watch.report("index", i, walk.files.size());
     indexer.bring_in_line(walk.files[i]);

@@ -138,11 +138,11 @@ std::optional<StoredRow> find_row(const fs::path& folder, const std::string& key
 
 uint64_t bytes_of_row(const std::string& key, size_t row_bytes) { return sizeof(Header) + key.size() + row_bytes; }
 
-void keep_row(const fs::path& folder, const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) {
-  if (bytes_of_row(key, row.size()) > budget_bytes) return;
+bool keep_row(const fs::path& folder, const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) {
+  if (bytes_of_row(key, row.size()) > budget_bytes) return false;
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) return;
+  if (error) return false;
   std::string bytes(sizeof(Header), '\0');
   bytes += key;
   bytes.append(reinterpret_cast<const char*>(row.data()), row.size());
@@ -151,7 +151,9 @@ void keep_row(const fs::path& folder, const std::string& key, std::span<const st
   header.row_bytes = row.size();
   header.checksum = checksum(std::string_view(bytes).substr(sizeof header));
   std::memcpy(bytes.data(), &header, sizeof header);
-  if (write_row(folder, file_of(folder, key), bytes)) delete_beyond(folder, budget_bytes);
+  if (!write_row(folder, file_of(folder, key), bytes)) return false;
+  delete_beyond(folder, budget_bytes);
+  return true;
 }
 
 }  // namespace hone::store

@@ -20,8 +20,8 @@ std::optional<StoredRow> find_row(const std::filesystem::path& folder, const std
 // Of the row's file.
 uint64_t bytes_of_row(const std::string& key, size_t row_bytes);
 // Writes the row, then deletes the least recently used ones until all files together have at most `budget_bytes`.
-// A row that cannot be written, or is larger than the budget on its own, is not kept.
-void keep_row(const std::filesystem::path& folder, const std::string& key, std::span<const std::byte> row,
+// False where the row cannot be written, or is larger than the budget on its own: it is not kept.
+bool keep_row(const std::filesystem::path& folder, const std::string& key, std::span<const std::byte> row,
               uint64_t budget_bytes);
 
 }  // namespace hone::store

@@ -217,8 +217,8 @@ std::optional<StoredRow> Store::find_row(const std::string& key) const {
 
 uint64_t Store::bytes_of_row(const std::string& key, size_t row_bytes) { return store::bytes_of_row(key, row_bytes); }
 
-void Store::keep_row(const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) const {
-  store::keep_row(impl_->directory / store::rows_folder, key, row, budget_bytes);
+bool Store::keep_row(const std::string& key, std::span<const std::byte> row, uint64_t budget_bytes) const {
+  return store::keep_row(impl_->directory / store::rows_folder, key, row, budget_bytes);
 }
 
 }  // namespace hone
