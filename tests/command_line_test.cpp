@@ -149,6 +149,8 @@ TEST_F(CommandLine, OptionsThatCouldNotMatterAreRefused) {
       {{"eval", llama, "f", "--store", "s", "--protocol", "complete", "--published-rate", "1"}, "no such row"},
       {{"score", llama, "f", "--second-halves", "--stride", "9"}, "--stride"},
       {{"lab", "run", "gp-benchmark", "--precision", "int8"}, "--model"},
+      {{"complete", llama, "p", "--top-k", "3"}, "require --temperature"},
+      {{"complete", llama, "p", "--seed", "3", "--temperature", "0"}, "require --temperature"},
       {{"eval", llama, "f", "--store", "s", "--floor", "0.1"}, "require --protocol complete"},
       {{"eval", llama, "f", "--store", "s", "--protocol", "score", "--learn-from-answer"}, "--protocol complete"}};
   for (const auto& [arguments, complaint] : all) {
@@ -177,6 +179,10 @@ TEST_F(CommandLine, StepSizesStandBetweenCommas) {
                              "32", "--json", "--context-neighbours", "0", "--neighbour-steps", "1e-4,3e-4", text}));
   EXPECT_EQ(evaluation["windows"], 1);
   EXPECT_EQ(run_program({"eval", llama, "--store", where, "--neighbour-steps", "1e-4,-1", text}).code, 2);
+  const Result diverged = run_program({"eval", llama, "--store", where, "--prefix", "32", "--continuation", "32",
+                                       "--offset", "60", "--published-rate", "1e30", text});
+  EXPECT_EQ(diverged.code, 1);
+  EXPECT_NE(diverged.err.find("lower --published-rate"), std::string::npos) << diverged.err;
 }
 
 // Each shows in what was decided, or in what was evaluated.
@@ -246,7 +252,8 @@ TEST_F(CommandLine, NumbersThatAreNoneOrOutOfReach) {
       {{"classify", "--train", "a", "--test", "b", "--learning-rate", "inf"}, "inf is not a number above 0"},
       {{"classify", "--train", "a", "--test", "b", "--floor", "nan"}, "--floor: nan is not a number"},
       {{"complete", llama, "p", "--store", "s", "--neighbour-steps", "1e-12"},
-       "--neighbour-steps: 1e-12 is not from 1e-09 to 1"}};
+       "--neighbour-steps: 1e-12 is not from 1e-09 to 1"},
+      {{"score", llama, "f", "--threads", "100000"}, "--threads: 100000 is not from 1 to 1024"}};
   for (const auto& [arguments, complaint] : all) {
     const Result result = run_program(arguments);
     EXPECT_EQ(result.code, 2) << json(arguments);
@@ -265,6 +272,11 @@ TEST_F(CommandLine, ModelDescribesAFile) {
   expect_keys(gemma["assumed"], {"sliding_window_pattern", "rope_local_base"});
   const Result text = run_program({"model", golden("gemma3.gguf")});
   EXPECT_NE(text.out.find("assumed"), std::string::npos) << text.out;
+  // A key that is not there is taken as said.
+  std::string bytes = read_file(llama);
+  for (const std::string key : {"rope.freq_base", "head_count_kv"}) bytes.replace(bytes.find(key), 4, "gone");
+  const json bare = object_of(run_program({"model", write("bare.gguf", bytes), "--json"}));
+  EXPECT_EQ(bare["assumed"], (json{{"kv_heads", bare["heads"]}, {"rope_base", 1e4}}));
 }
 
 TEST_F(CommandLine, TokenizePrintsIds) {
@@ -386,7 +398,7 @@ TEST_F(CommandLine, CompleteAnswersAndReports) {
   expect_keys(object, {"text", "tokens", "stopped", "seconds_to_first_token", "tokens_per_second", "hone", "base"});
   expect_keys(object["hone"],
               {"protocol", "neighbours", "experts", "evidence_tokens", "evidence_base_bits", "evidence_mixture_bits",
-               "bound_bits", "floor", "gradients_computed", "seconds", "note", "base_hash"});
+               "bound_bits", "answer_bound_bits", "floor", "gradients_computed", "seconds", "note", "base_hash"});
   expect_keys(object["base"], {"text", "tokens", "seconds_to_first_token", "tokens_per_second"});
   EXPECT_LE(object["tokens"].size(), 8u);
   EXPECT_EQ(object["hone"]["neighbours"][0]["in_context"], true);

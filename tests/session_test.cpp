@@ -202,6 +202,19 @@ TEST_F(SessionTest, TheReportAddsUp) {
   EXPECT_EQ(report.experts.size(), 1 + 3 + 2 + 1 + 2U);
 }
 
+// The context holds what the model reads: BOS counts where the model has one.
+TEST(CompleteWithBase, FillsTheContext) {
+  for (const char* name : {"llama", "qwen2"}) {
+    const auto model = Model::open(tiny_model(name));
+    const size_t room = static_cast<size_t>(model->config().context) - model->encode("").size();
+    const std::vector<Token> prompt(room - 2, 5);
+    const SamplingOptions sampling{.max_tokens = 2};
+    EXPECT_NO_THROW(complete_with_base(*model, prompt, sampling)) << name;
+    const std::vector<Token> longer(room - 1, 5);
+    HONE_EXPECT_ERROR(complete_with_base(*model, longer, sampling), ErrorCode::bad_input, "--max-tokens");
+  }
+}
+
 // Steps that neighbours' gradients were never meant for, up to results that are no numbers.
 TEST_F(SessionTest, NoTokenLosesMoreThanTheFloorAllows) {
   for (const float step : {3e-4F, 1.0F, 1e3F, 1e18F, infinite})
@@ -222,12 +235,17 @@ TEST_F(SessionTest, NoTokenLosesMoreThanTheFloorAllows) {
             EXPECT_GE(scored.mixture[t], 0);
             lost += (scored.mixture[t] - scored.base[t]) / std::numbers::ln2;
           }
-          if (!learns) continue;
           std::vector<double> weights;
           for (const ExpertWeight& expert : scored.report.experts)
             if (expert.weight > 0) weights.push_back(expert.weight);
-          const decide::Mixture promised(weights, sharing, options.floor);
-          EXPECT_LE(lost, promised.bound_bits(text.size()) + 1e-6) << step;
+          const auto tokens = static_cast<double>(text.size());
+          const double bound = scored.report.answer_bound_bits;
+          EXPECT_LE(lost, bound + 1e-6) << step;
+          EXPECT_LE(bound, tokens * std::log2(1 / options.floor) + 1e-9);
+          if (learns)
+            EXPECT_NEAR(bound, decide::Mixture(weights, sharing, options.floor).bound_bits(text.size()), 1e-6);
+          else
+            EXPECT_NEAR(std::exp2(-bound / tokens), options.floor + (1 - options.floor) * weights[0], 1e-9);
         }
 }
 

@@ -82,7 +82,7 @@ void remember_encoder(Store& store, const TextEncoder* encoder, const std::files
 // Error{not_found, corrupt, unsupported} as TextEncoder::open does; each says what to do.
 std::shared_ptr<const TextEncoder> open_encoder(const Store& store, const std::filesystem::path& elsewhere = {});
 
-// The `count` chunks most similar to a text, most similar first; ties by id. Retrieval::fused fuses the 100 best of
+// The `count` chunks most similar to a text, most similar first; ties by id. Retrieval::fused fuses the 200 best of
 // either list (`count` if that is more). Vectors are the encoder's, if there is one, or the model's. Throws what
 // Store::nearest throws.
 std::vector<Neighbour> find_neighbours(const Model& model, const Store& store, Retrieval retrieval,
@@ -148,10 +148,14 @@ bool has_statistics(const Model& model, const Store& store, int first_layer);
 // Throws Error{not_found} that says to run `hone index` if the store holds none for these layers.
 CorpusStatistics load_statistics(const Model& model, const Store& store, int first_layer);
 
-// Computes and keeps the gradient rows of all chunks that have none, as far as the budget goes. Returns how many.
-// Throws Error{cancelled}; a row that cannot be kept (full disk) is computed again when it is needed.
-size_t store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
-                       uint64_t gradient_budget, const Watch& watch = {});
+struct StoredGradients {
+  size_t computed = 0;
+  size_t chunks = 0;  // that have a row now; the budget has no room for those of the others
+};
+// Computes and keeps the gradient rows of all chunks that have none, as far as the budget goes. Throws Error{io} for a
+// row that cannot be kept (full disk), Error{cancelled}; rows that were kept stay.
+StoredGradients store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
+                                uint64_t gradient_budget, const Watch& watch = {});
 
 // ΔW = −relative_step · mean over neighbours of G / D at the base weights; the step size η scales it later. Gradient
 // rows come from the store where it keeps them and are computed and kept otherwise. `computed`, if given, counts those.
@@ -217,6 +221,7 @@ struct Report {
   size_t evidence_tokens = 0;         // prompt tokens that moved the weights
   double floor = 0;
   double bound_bits = 0;             // the evidence tokens' code is longer than the base's by at most this
+  double answer_bound_bits = 0;      // and the answer's by at most this, whatever the experts say
   double evidence_base_bits = 0;     // of the evidence tokens under the base
   double evidence_mixture_bits = 0;  // and under the mixture
   size_t gradients_computed = 0;     // not found in the store

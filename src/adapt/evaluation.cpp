@@ -146,7 +146,7 @@ class Evaluator {
     EvaluationRow& complete =
         row_of(table, "complete", fmt::format("weights from the prompt, floor {:g}", options_.session.floor));
     complete.bits.push_back(total(scored.mixture));
-    complete.bound_bits = static_cast<double>(window.continuation.size()) * std::log2(1 / options_.session.floor);
+    complete.bound_bits = std::max(complete.bound_bits, scored.report.answer_bound_bits);
     for (const auto& [stage, seconds] : scored.report.seconds) seconds_of(complete.seconds, stage) += seconds;
     return {!scored.report.neighbours.empty(),
             std::ranges::any_of(scored.report.neighbours, &Report::Source::in_context)};
@@ -272,6 +272,11 @@ class Evaluator {
     const size_t plain = panel.add_context({});
     panel.add_expert({"published", plain, &adapter, 1, 1});
     to.bits.push_back(bits(panel.read(text, window.prefix.size()).row(0)));
+    if (!std::isfinite(to.bits.back()))
+      throw Error(ErrorCode::bad_input,
+                  fmt::format("the published protocol diverges at a learning rate of {:g}: its losses are no longer "
+                              "finite; give a lower --published-rate, or --no-published",
+                              published.learning_rate));
   }
 
   std::shared_ptr<const Model> model_;

@@ -39,11 +39,12 @@ std::vector<double> log_probs_at(const Matrix& losses, size_t t) {
 void check_length(const Model& model, std::span<const Token> prompt, size_t following) {
   if (prompt.empty()) throw Error(ErrorCode::bad_input, "the prompt is empty; give at least one token");
   const auto context = static_cast<size_t>(model.config().context);
-  if (following >= context || prompt.size() + 1 > context - following)
-    throw Error(ErrorCode::bad_input,
-                fmt::format("a prompt of {} tokens and {} tokens to follow do not fit the model's "
-                            "context of {}; shorten the prompt or lower --max-tokens",
-                            prompt.size(), following, context));
+  if (following >= context || prompt.size() + model.encode("").size() > context - following)
+    throw Error(
+        ErrorCode::bad_input,
+        fmt::format("a prompt of {} tokens and {} tokens to follow do not fit the model's context of {}; shorten "
+                    "the prompt or ask for fewer (--max-tokens, in `hone eval` --continuation)",
+                    prompt.size(), following, context));
 }
 
 // Draws tokens from `distribution` of the experts' log-probabilities [experts, V] until the text ends. Every token that
@@ -65,6 +66,15 @@ void decode(const Tokenizer& tokenizer, ExpertPanel& panel, size_t max_tokens, S
   }
   answer.finish();
   completion.text = answer.text();
+}
+
+// Bits that an answer can be longer than the base's at most. Weights that stay keep, at every token, the floor and what
+// the rest gives the base; weights that learn have the mixture's own bound.
+double answer_bound_bits(const decide::Mixture& mixture, const SessionOptions& options, double base_weight,
+                         size_t tokens) {
+  if (tokens == 0) return 0;
+  if (options.learn_from_answer) return mixture.bound_bits(tokens);
+  return static_cast<double>(tokens) * std::log2(1 / (options.floor + (1 - options.floor) * base_weight));
 }
 
 double tokens_per_second(const Completion& completion, double seconds) {
@@ -288,6 +298,8 @@ Completion Session::complete(std::span<const Token> prompt, const SamplingOption
   completion.seconds_to_first_token = clock.front().second;
   completion.tokens_per_second = tokens_per_second(completion, clock.back().second);
   completion.report = std::move(ready->report);
+  completion.report.answer_bound_bits =
+      answer_bound_bits(mixture, impl_->options, ready->weights.front(), completion.tokens.size());
   seconds_of(completion.report.seconds, "answer") += clock.back().second;
   return completion;
 }
@@ -305,6 +317,8 @@ Session::Scored Session::score_continuation(std::span<const Token> prompt, std::
                                                               : -mixture.log_prob(log_probs));
   }
   scored.report = std::move(ready->report);
+  scored.report.answer_bound_bits =
+      answer_bound_bits(mixture, impl_->options, ready->weights.front(), continuation.size());
   return scored;
 }
 

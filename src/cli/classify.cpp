@@ -210,7 +210,8 @@ void add_classify(Command program) {
   command.option("--seed", options.seed).shows_default();
   command.option("--predictions", arguments->predictions,
                  "Write every way's choice and hone's probabilities to this CSV file");
-  command.option("--threads", arguments->threads, "Threads of the kernels (default: all cores)").positive();
+  command.option("--threads", arguments->threads, "Threads of the kernels (default: all cores)")
+      .in_range(1, most_threads);
   command.flag("--json", arguments->as_json, "Print one JSON object");
   command.flag("--quiet", arguments->quiet, "No progress");
   command.callback([arguments, rate, ridge, recall, lists, links] {

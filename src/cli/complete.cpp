@@ -57,6 +57,7 @@ nlohmann::json completion_json(const Completion& completion) {
             {"evidence_base_bits", report.evidence_base_bits},
             {"evidence_mixture_bits", report.evidence_mixture_bits},
             {"bound_bits", report.bound_bits},
+            {"answer_bound_bits", report.answer_bound_bits},
             {"floor", report.floor},
             {"gradients_computed", report.gradients_computed},
             {"seconds", seconds_json(report.seconds)},
@@ -79,7 +80,10 @@ void print_report(const Completion& completion) {
   else if (report.experts.size() > 1)
     fmt::print(stderr,
                "evidence: none, the prompt has no block that can be judged (--block-tokens); weights are the prior\n");
-  fmt::print(stderr, "bound: every token keeps at least {:g} x the base's probability\n", report.floor);
+  fmt::print(
+      stderr,
+      "bound: every token keeps at least {:g} x the base's probability, these {} take at most {:.1f} bits more\n",
+      report.floor, completion.tokens.size(), report.answer_bound_bits);
   fmt::print(stderr, "first token after {:.2f} s, then {:.1f} tokens/s;", completion.seconds_to_first_token,
              completion.tokens_per_second);
   for (const auto& [stage, seconds] : report.seconds) fmt::print(stderr, " {} {:.2f} s", stage, seconds);
@@ -135,15 +139,18 @@ void add_complete(Command program) {
   SamplingOptions& sampling = arguments->sampling;
   command.option("-n,--max-tokens", sampling.max_tokens, "Most tokens in the answer").shows_default();
   command.option("--temperature", sampling.temperature, "0: the most likely token").shows_default();
-  command.option("--top-k", sampling.top_k, "Only the k most likely tokens; 0: all").shows_default();
-  command.option("--top-p", sampling.top_p, "Only the likeliest tokens of this mass").shows_default();
-  command.option("--seed", sampling.seed, "Of the sampling").shows_default();
+  const std::vector<Option> of_sampling = {
+      command.option("--top-k", sampling.top_k, "Only the k most likely tokens; 0: all").shows_default(),
+      command.option("--top-p", sampling.top_p, "Only the likeliest tokens of this mass").shows_default(),
+      command.option("--seed", sampling.seed, "Of the sampling").shows_default()};
   command.option("--stop", sampling.stop, "End the answer before this text (repeatable)").one_value_each();
   const SessionOptionGroups groups = add_session_options(command, arguments->session, arguments->encoder);
   command.flag("--base", arguments->base, "Print the unadapted model's answer too");
   command.flag("--json", arguments->json, "Print one JSON object");
   command.flag("--quiet", arguments->quiet, "Print the answer only");
-  command.callback([arguments, groups] {
+  command.callback([arguments, groups, of_sampling] {
+    if (arguments->sampling.temperature == 0 && any_given(of_sampling))
+      refuse_usage("--top-k, --top-p and --seed require --temperature above 0: at 0 the likeliest token is taken");
     if (arguments->store.empty() && (any_given(groups.of_store) || any_given(groups.of_answer)))
       refuse_usage("without --store the base answers alone: options of neighbours, steps and experts require it");
     require_vectors_for_encoder(arguments->session.retrieval, arguments->encoder);

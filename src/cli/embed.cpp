@@ -84,7 +84,8 @@ void add_embed(Command program) {
               "Read at most so many tokens of a text (default: the model's positions)")
       .positive();
   command.option("--batch", arguments->embed.batch, "Texts computed together").positive().shows_default();
-  command.option("--threads", arguments->threads, "Threads of the kernels (default: all cores)").positive();
+  command.option("--threads", arguments->threads, "Threads of the kernels (default: all cores)")
+      .in_range(1, most_threads);
   command.flag("--json", arguments->json, "Print one JSON object");
   command.flag("--quiet", arguments->quiet, "Print nothing but errors");
   command.callback([arguments] { run(*arguments); });

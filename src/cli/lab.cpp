@@ -138,7 +138,7 @@ void add_lab(Command program) {
               "NAME=N: a number of the experiment that the size would choose; `hone lab list` names them (repeatable)")
       .check(complain_about_number)
       .one_value_each();
-  running.option("--threads", arguments->threads, "Threads (default: all cores)").positive();
+  running.option("--threads", arguments->threads, "Threads (default: all cores)").in_range(1, most_threads);
   const Option quick = running.flag("--quick", arguments->quick, "Small: a first look");
   running.flag("--full", arguments->full, "Everything, however long it takes").excludes(quick);
   running.flag("--json", arguments->json, "Print one JSON object");

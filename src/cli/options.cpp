@@ -9,7 +9,7 @@ namespace hone::cli {
 void ModelArguments::add_to(Command command) {
   command.option("MODEL", path, "A GGUF file; `hone model get` fetches one").required();
   command.option("--precision", precision, "Frozen products in fp32 or int8").one_of({"fp32", "int8"}).shows_default();
-  command.option("--threads", threads, "Threads of the kernels (default: all cores)").positive();
+  command.option("--threads", threads, "Threads of the kernels (default: all cores)").in_range(1, most_threads);
 }
 
 Precision precision_named(std::string_view name) { return name == "int8" ? Precision::int8 : Precision::fp32; }

@@ -19,7 +19,7 @@ void ActivationSource::add_to(Command command) {
   command.option("--window", window, "With --text: tokens that are read at once; a store has its chunks")
       .needs(files)
       .shows_default();
-  command.option("--threads", threads, "Threads (default: all cores)").positive();
+  command.option("--threads", threads, "Threads (default: all cores)").in_range(1, most_threads);
   file.excludes(gguf);
 }
 
