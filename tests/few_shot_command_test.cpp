@@ -80,6 +80,7 @@ const std::set<std::string> decision_keys = {"adapt",
                                              "prior",
                                              "query_modes",
                                              "real_steps",
+                                             "signal_boundary",
                                              "residual_modes",
                                              "residuals",
                                              "rho",
@@ -228,7 +229,8 @@ TEST_F(FewShotCommand, WordsForAReader) {
 TEST_F(FewShotCommand, ExplainDrawsEveryPart) {
   const Result result = run_program({"explain", llama, "--examples", csv, "--query", "old wood", "--layers", "2"});
   EXPECT_EQ(result.code, 0) << result.err;
-  for (const char* part : {"leave-one-out residuals", "spectrum", "steps", "T_MAP", "blocks", "L1", "v ", "dapt: "})
+  for (const char* part :
+       {"leave-one-out residuals", "spectrum", "steps", "T_MAP", "blocks", "L1", "v0", "Adapted predictions"})
     EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
   const json object = object_of({"explain", llama, "--examples", csv, "--query", "old wood", "--json"});
   expect_keys(object, {"model", "query", "label", "classes", "hone", "sentence"});
@@ -290,6 +292,37 @@ TEST_F(FewShotCommand, SaysWhatIsWrongWithExamples) {
   expect_failure(fewshot(csv, {"--query", "q", "--c", "1"}), "not between 0 and 1");
   expect_failure(fewshot(csv, {"--query", "q", "--labels", "door,sea,door"}), "given twice");
   expect_failure(fewshot(csv, {"--query", std::string(3000, 'x')}), "context");
+  for (const char* command : {"fewshot", "explain"})
+    expect_failure({command, llama, "--examples", csv, "--query", ""}, "--query is empty");
+  const std::string none = write("none.csv", "input,label\n");
+  expect_failure(fewshot(csv, {"--query", "q", "--steps", "pooled", "--earlier", none}), "none.csv");
+}
+
+// An earlier prompt may lack labels that are named.
+TEST_F(FewShotCommand, EarlierPromptsHaveTheNamedLabels) {
+  const std::string one = write("one.csv", "input,label\nold wood,door\nnew wood,door\n");
+  const Arguments pooled = {"--query", "q", "--json", "--steps", "pooled", "--earlier", one};
+  expect_failure(fewshot(csv, pooled), "one.csv");
+  Arguments named = pooled;
+  named.insert(named.end(), {"--labels", "door,sea"});
+  const json object = object_of(fewshot(csv, named));
+  EXPECT_EQ(object["answers"][0]["hone"]["prior"].size(), 31U);
+}
+
+// A head's column is its own, whatever other heads of its layer adapt.
+TEST_F(FewShotCommand, BlocksStandInTheirColumns) {
+  const Result result =
+      run_program({"explain", llama, "--examples", csv, "--query", "old wood", "--blocks", "L0.v.h1,L1.v.h0,L1.q"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  const std::string map = result.out.substr(result.out.find("blocks:"));
+  std::vector<std::string> lines;
+  for (size_t at = map.find('\n') + 1; lines.size() < 3; at = map.find('\n', at) + 1)
+    lines.push_back(map.substr(at, map.find('\n', at) - at));
+  EXPECT_LT(lines[0].find("q"), lines[0].find("v0")) << map;
+  EXPECT_LT(lines[0].find("v0"), lines[0].find("v1")) << map;
+  EXPECT_EQ(std::ranges::count(lines[1], '['), 2) << map;  // L1: q, v0
+  EXPECT_EQ(std::ranges::count(lines[2], '['), 1) << map;  // L0: v1
+  EXPECT_EQ(lines[2].find('['), lines[0].find("v1") - 1) << map;
 }
 
 // Before the model or the examples are read.

@@ -296,7 +296,9 @@ TEST_P(FewShots, WhatCannotBeDecidedIsRefused) {
   refuse({{"a", "z"}}, {.labels = {"x", "y"}}, "label 'z', which is not one of the labels");
   refuse({{"a", "1"}, {"b", "two"}}, {.task = Task::regression}, "'two' is not a number");
   refuse({{"a", "1"}, {"b", "nan"}}, {.task = Task::regression}, "'nan' is not a number");
-  refuse({{"a", "x"}, {"b", ""}}, {.prompt_template = "{input}:{label}\n"}, "label '' has no tokens");
+  refuse({{"a", "x"}, {"b", ""}}, {.prompt_template = "{input}:{label}\n"}, "label '' has no text");
+  refuse({{"a", "x"}, {"b", ""}}, {}, "label '' has no text");
+  refuse({{"a", "x"}}, {.labels = {"x", " "}}, "label ' ' has no text");
   refuse({{"a", "a"}, {"b", "ab"}}, {.prompt_template = "{input}:{label}"}, "one label is the beginning of another");
   refuse(single_token, {.prompt_template = "{input}"}, "must name {label} once");
   refuse(single_token, {.prompt_template = "{label} {input}"}, "has {label} before {input}");

@@ -57,6 +57,17 @@ TEST(LeaveOneOut, DescentIsRunAgainWithoutEachExample) {
   }
 }
 
+// Rounding that is nothing beside the largest eigenvalue is nothing where the example that has it is left out.
+TEST(LeaveOneOut, WhatIsLeftOfAnAcceptedKernelIsAccepted) {
+  Matrix64 kernel(3, 3);
+  kernel(0, 0) = 1;
+  kernel(1, 1) = 1e-6;
+  kernel(2, 2) = -5e-5;
+  const std::vector<double> residuals = {1, 1, 1}, steps = {0, 4};
+  const LeaveOneOut result = leave_one_out_descent(kernel, residuals, step_size(Spectrum(kernel), 0.5), steps);
+  for (const double error : result.errors.values) EXPECT_NEAR(error, 1, 1e-5);
+}
+
 TEST(LeaveOneOut, ClosedFormOfRidgeIsARefit) {
   RandomStream random(0, "ridge");
   for (const auto [n, d] : {Shape{1, 2}, Shape{2, 1}, Shape{7, 4}, Shape{6, 20}}) {
@@ -156,6 +167,29 @@ TEST(StepPrior, ReachesTheMaximumOfAFlatObjective) {
       derivative +=
           likelihoods[t] / std::inner_product(likelihoods.begin(), likelihoods.end(), prior.prior().begin(), 0.0);
     EXPECT_NEAR(derivative / (prompts + 10.0), 1, 1e-5) << t;
+  }
+}
+
+// Of a hundred thousand numbers of steps and three prompts, in time and memory that three prompts need.
+TEST(StepPrior, OfMoreStepsThanPrompts) {
+  constexpr size_t count = 100001;
+  StepPrior prior(std::vector<double>(count, 1));
+  std::vector<std::vector<double>> seen;
+  for (const double best : {10.0, 300.0, 301.0}) {
+    std::vector<double> scores;
+    for (size_t t = 0; t < count; ++t) scores.push_back(std::abs(std::log((static_cast<double>(t) + 1) / best)));
+    prior.observe(scores, 10);
+    seen.push_back(scores);
+    for (double& score : seen.back()) score = std::exp(-10 * score);
+  }
+  EXPECT_NEAR(std::accumulate(prior.prior().begin(), prior.prior().end(), 0.0), 1, 1e-9);
+  std::vector<double> likelihoods;
+  for (const auto& likelihood : seen)
+    likelihoods.push_back(std::inner_product(likelihood.begin(), likelihood.end(), prior.prior().begin(), 0.0));
+  for (const size_t t : {0, 9, 299, 300, 50000}) {
+    double derivative = 10.0 / count / prior.prior()[t];
+    for (size_t p = 0; p < 3; ++p) derivative += seen[p][t] / likelihoods[p];
+    EXPECT_NEAR(derivative / 13, 1, 1e-4) << t;
   }
 }
 

@@ -542,6 +542,8 @@ TEST(Sst2, ReadsBothOrdersOfColumnsAndNamesTheLineThatIsWrong) {
   EXPECT_EQ(sentences[1].label, 0);
   std::ofstream(file) << "label\tcontent\n1\tfine\nneither\n";
   HONE_EXPECT_ERROR(read_sst2(file), ErrorCode::corrupt, "line 3");
+  std::ofstream(file) << "label\tcontent\n";
+  HONE_EXPECT_ERROR(read_sst2(file), ErrorCode::corrupt, "dev.tsv");
 }
 
 class Sst2Model : public testing::TestWithParam<const char*> {

@@ -204,6 +204,17 @@ TEST(Decision, HoldsTheCorrectionsOfEveryChoice) {
   HONE_EXPECT_ERROR(decide_steps(s.spectrum, s.problem.r(), {}), ErrorCode::bad_input, "query: 0");
 }
 
+// Real T is sought as far as whole T are.
+TEST(Decision, RealStepsStandBesideTheBestWholeOnes) {
+  Matrix64 kernel(3, 3);
+  kernel(0, 0) = 1, kernel(1, 1) = 0.4, kernel(2, 2) = 0.1;
+  const StepDecision decision = decide_steps(Spectrum(kernel), std::vector{1.0, 0.6, 0.1}, std::vector{1.0, 1.0, 1.0},
+                                             {.step = 5e-4, .steps = whole_steps(20000)});
+  EXPECT_GT(decision.posterior.map_steps(), 300);
+  EXPECT_LT(decision.posterior.map_steps(), 20000);
+  EXPECT_NEAR(decision.real_steps, decision.posterior.map_steps(), 1);
+}
+
 void expect_no_correction(const StepDecision& decision) {
   EXPECT_EQ(decision.posterior.map_steps(), 0);
   EXPECT_EQ(decision.real_steps, 0);

@@ -197,6 +197,24 @@ TEST(StepDirections, SpanEveryUpdateInFewOrthogonalDirections) {
   for (const std::vector<double>& w : missing) EXPECT_LE(std::sqrt(inner(w, w)), 1.01 * tolerance * std::sqrt(longest));
 }
 
+// Their cost grows with the number of steps, not with its square.
+TEST(StepDirections, OfAHundredThousandSteps) {
+  decide::Matrix64 kernel(2, 2);
+  kernel(0, 0) = 2;
+  kernel(1, 1) = 1;
+  const decide::Spectrum spectrum(kernel);
+  const std::vector<double> steps = decide::whole_steps(100000), residuals = {1, 1};
+  const StepDirections found = step_directions(spectrum, residuals, 0.25, steps, 1e-6);
+  ASSERT_EQ(found.vectors.size(), 2U);
+  for (const size_t t : {0, 1, 100, 100000})
+    for (size_t i = 0; i < 2; ++i) {
+      double weight = 0;
+      for (size_t j = 0; j < 2; ++j) weight += found.coefficients(t, j) * found.vectors[j][i];
+      const double lambda = kernel(i, i);
+      EXPECT_NEAR(weight, (1 - std::pow(1 - 0.25 * lambda, static_cast<double>(t))) / lambda, 1e-6) << t << ' ' << i;
+    }
+}
+
 TEST(StepDirections, NothingMovesWithoutResiduals) {
   decide::Matrix64 kernel(2, 2);
   const std::vector<double> steps = {0, 1, 2}, zero = {0, 0}, one = {1, 1};

@@ -87,7 +87,7 @@ struct StepOptions {
   std::vector<double> prior = {};               // π(T); empty means uniform
   double beta = 1;                              // temperature of the Gibbs posterior
   Noise noise = Noise::fixed;
-  double real_limit = 300;  // real T is searched in [0, real_limit]
+  double real_limit = 300;  // real T is searched in [0, the largest of this and all `steps`]
   double delta = 0.05;      // the certificate fails with at most this probability
 };
 

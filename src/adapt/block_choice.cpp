@@ -17,8 +17,11 @@ std::vector<size_t> chosen(const BlockCandidates& c, const decide::BlockScores& 
     case Subspace::random: return decide::random_blocks(c.ids.size(), budget, options.seed);
     case Subspace::greedy: {
       constexpr size_t published_steps = 8;
+      const bool fixed = options.steps == FewShotOptions::Steps::fixed && options.fixed_steps > 0;
       const double rho = decide::step_size(c.full, options.step);
-      return decide::greedy_blocks(c.kernels, c.full, c.residuals, rho, published_steps, budget).chosen;
+      return decide::greedy_blocks(c.kernels, c.full, c.residuals, rho, fixed ? options.fixed_steps : published_steps,
+                                   budget)
+          .chosen;
     }
     case Subspace::exact: {
       const double rho = decide::step_size(c.full, options.step);

@@ -1,6 +1,7 @@
 #include "adapt/few_shot_mixture.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "base/parallel.h"
@@ -25,7 +26,8 @@ decide::Matrix64 leave_out_corrections(const decide::Matrix64& kernel, std::span
       r[a] = residuals[others[a]];
       for (size_t b = 0; b < rest; ++b) of_others(a, b) = kernel(others[a], others[b]);
     }
-    const decide::Spectrum spectrum(of_others);
+    // The whole kernel was accepted; what is left of it is, however much smaller its largest eigenvalue.
+    const decide::Spectrum spectrum(of_others, std::numeric_limits<double>::infinity());
     const std::vector<double> residual_modes = spectrum.coordinates(r, "residuals");
     std::vector<std::vector<double>> query_modes;
     for (size_t o = 0; o < outputs; ++o) {

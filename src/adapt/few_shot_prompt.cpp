@@ -66,8 +66,8 @@ LabelTokens distinguishing_tokens(std::span<const std::string> names, std::vecto
                                              names[0]));
   bool nested = false;
   for (size_t i = 0; i < labels.size(); ++i) {
-    if (labels[i].empty())
-      throw Error(ErrorCode::bad_input, fmt::format("label '{}' has no tokens; give it a text", names[i]));
+    if (labels[i].empty() || names[i].find_first_not_of(" \t\r\n") == std::string::npos)
+      throw Error(ErrorCode::bad_input, fmt::format("label '{}' has no text; give it one", names[i]));
     for (size_t j = 0; j < labels.size(); ++j) {
       if (i == j) continue;
       if (names[i] == names[j]) throw Error(ErrorCode::bad_input, fmt::format("label '{}' is given twice", names[i]));

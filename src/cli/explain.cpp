@@ -63,6 +63,7 @@ void add_explain(Command program) {
   command.option("--svg", arguments->svg, "Also draw figures into this folder (needs gnuplot)");
   command.callback([arguments] {
     arguments->check();
+    if (arguments->query.empty()) throw Error(ErrorCode::bad_input, "--query is empty; give the text to label");
     run(*arguments);
   });
 }

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <set>
+#include <utility>
 
 #include "cli/few_shot_plots.h"
 
@@ -88,19 +90,37 @@ std::string steps_drawing(const FewShotReport& report) {
 
 std::string blocks_drawing(const FewShotReport& report) {
   static constexpr std::string_view shades[] = {"·", "░", "▒", "▓", "█"};
+  using Column = std::pair<MatrixKind, int>;  // a matrix and its head
   double largest = 0;
-  std::map<int, std::string, std::greater<>> rows;
+  std::set<Column> columns;
+  std::map<int, std::map<Column, std::string>, std::greater<>> layers;
   for (const BlockChoice& block : report.blocks) largest = std::max(largest, block.query_aware);
   for (const auto& [id, trace, query_aware, chosen] : report.blocks) {
     const double fraction = largest > 0 ? std::clamp(query_aware / largest, 0.0, 1.0) : 0;
-    const std::string cell(shades[static_cast<size_t>(std::lround(fraction * 4))]);
-    std::string& row = rows[id.matrix.layer];
-    const std::string matrix = fmt::format("  {} ", name(id.matrix.kind));
-    if (id.head <= 0 || row.find(matrix) == std::string::npos) row += matrix;
-    row += chosen ? fmt::format("[{}]", cell) : fmt::format(" {} ", cell);
+    const std::string_view shade = shades[static_cast<size_t>(std::lround(fraction * 4))];
+    const Column column{id.matrix.kind, id.head};
+    columns.insert(column);
+    layers[id.matrix.layer][column] = fmt::format("{}{}{}", chosen ? '[' : ' ', shade, chosen ? ']' : ' ');
   }
-  std::string text = "blocks: Query-Aware scores from · (none) to █ (the largest), [adapting]\n";
-  for (const auto& [layer, row] : rows) text += fmt::format("  L{:<3}{}\n", layer, row);
+  std::string text = "blocks: Query-Aware scores from · (none) to █ (the largest), [adapting]\n     ";
+  int before = -1;
+  const auto gap = [&](MatrixKind kind) {
+    return std::exchange(before, static_cast<int>(kind)) == static_cast<int>(kind) ? "" : "  ";
+  };
+  for (const auto& [kind, head] : columns) {
+    const std::string title = head < 0 ? std::string(name(kind)) : fmt::format("{}{}", name(kind), head);
+    text += fmt::format("{}{:>4}", gap(kind), title);
+  }
+  text += '\n';
+  for (const auto& [layer, cells] : layers) {
+    text += fmt::format("  L{:<2}", layer);
+    before = -1;
+    for (const Column& column : columns) {
+      const auto cell = cells.find(column);
+      text += fmt::format("{} {}", gap(column.first), cell == cells.end() ? "   " : cell->second);
+    }
+    text += '\n';
+  }
   return text;
 }
 

@@ -139,16 +139,34 @@ FewShotOptions FewShotArguments::options_for(const std::shared_ptr<const Model>&
   result.subspace = std::ranges::find(subspaces, subspace, &std::pair<std::string, Subspace>::first)->second;
   if (earlier.empty()) return result;
   FewShotOptions of_earlier = result;
-  of_earlier.labels.clear();
   of_earlier.budget = 0;
   of_earlier.subspace = Subspace::all;
   decide::StepPrior prior(std::vector<double>(result.max_steps + 1, 1.0));
+  const auto is_named = [&](const LabelledText& example) {
+    return std::ranges::find(result.labels, example.label) != result.labels.end();
+  };
   for (const std::filesystem::path& file : earlier) {
-    const FewShot prompt(opened, read_examples(file), of_earlier, watch);
-    prior.observe(prompt.step_scores(), prompt.observations());
+    std::vector<LabelledText> taught = read_examples(file);
+    of_earlier.labels = std::ranges::all_of(taught, is_named) ? result.labels : std::vector<std::string>();
+    try {
+      const FewShot prompt(opened, std::move(taught), of_earlier, watch);
+      prior.observe(prompt.step_scores(), prompt.observations());
+    } catch (const Error& error) {
+      if (error.code != ErrorCode::bad_input) throw;
+      throw Error(error.code, fmt::format("--earlier '{}': {}", file.string(), error.message));
+    }
   }
   result.step_prior = prior.prior();
   return result;
+}
+
+nlohmann::json boundary_name(decide::SignalBoundary boundary) {
+  switch (boundary) {
+    case decide::SignalBoundary::no_signal: return "no signal";
+    case decide::SignalBoundary::no_noise: return "no noise";
+    case decide::SignalBoundary::none: break;
+  }
+  return nullptr;
 }
 
 nlohmann::json answer_json(const std::string& query, const FewShotAnswer& answer) {
@@ -193,6 +211,7 @@ nlohmann::json answer_json(const std::string& query, const FewShotAnswer& answer
           {"signal_variance", decision.signal.signal_variance},
           {"noise_variance", decision.signal.noise_variance},
           {"lambda_star", number_json(decision.signal.lambda_star())},
+          {"signal_boundary", boundary_name(decision.signal.boundary)},
           {"residuals", report.residuals},
           {"eigenvalues", report.eigenvalues},
           {"residual_modes", decision.residuals},
@@ -216,6 +235,7 @@ std::string decision_sentence(const FewShotAnswer& answer) {
   std::string reason =
       fmt::format("expected excess risk {:.3g} adapted, {:.3g} in-context", report.risk_adapted, report.risk_base);
   if (std::isnan(report.risk_adapted)) reason = "the leave-one-out residuals show a signal";
+  if (signal.boundary == decide::SignalBoundary::no_noise) reason += ", without noise: λ* is at its lower end";
   if (signal.signal_variance == 0) reason = "the leave-one-out residuals look like noise alone";
   const std::string how_far =
       fmt::format("{:.1f} of at most {:g} steps on {} of {} blocks", report.steps,
@@ -227,10 +247,12 @@ std::string decision_sentence(const FewShotAnswer& answer) {
     const ClassProbability& best = *std::ranges::find(answer.classes, answer.label, &ClassProbability::label);
     outcome = fmt::format("'{}' goes from {:.2f} to {:.2f}", one_line(best.label, 40), best.in_context, best.answer);
   }
+  const double promised = std::ceil(100 * report.bound_bits) / 100;  // never less than the bound
   return fmt::format(
-      "{}: {} ({}). Adapted predictions weigh {:.2f} after the leave-one-out labels: {}, at most {:.1f} "
+      "{}: {} ({}). Adapted predictions weigh {:.2f} after the leave-one-out labels: {}, at most {:.2f} "
       "bits worse than in-context whatever is true.",
-      report.adapt ? "Adapt" : "Do not adapt", how_far, reason, 1 - report.weights[0], outcome, report.bound_bits);
+      report.adapt ? "Adapt" : "The theory advises against adapting", how_far, reason, 1 - report.weights[0], outcome,
+      promised);
 }
 
 }  // namespace hone::cli

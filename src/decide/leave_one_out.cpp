@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 
 #include "base/parallel.h"
 #include "decide/checks.h"
@@ -42,11 +43,13 @@ LeaveOneOut leave_one_out_descent(const Matrix64& kernel, std::span<const double
   check_finite("residuals", residuals);
   if (steps.empty()) throw Error(ErrorCode::bad_input, "leave-one-out: there are no numbers of steps to compare");
   for (const double t : steps) check_steps(t);
+  // What is left of a kernel that was accepted is accepted, however much smaller its largest eigenvalue is.
+  constexpr double unbounded = std::numeric_limits<double>::infinity();
   Matrix64 errors(steps.size(), kernel.rows);
   parallel_for(kernel.rows, [&](size_t i) {
     for (size_t t = 0; t < steps.size(); ++t) errors(t, i) = residuals[i];
     if (kernel.rows == 1) return;
-    const Spectrum others(without(kernel, i));
+    const Spectrum others(without(kernel, i), unbounded);
     const std::vector<double> r = others.coordinates(without(residuals, i), "residuals");
     const std::vector<double> k = others.coordinates(without(kernel.row(i), i), "kernel");
     for (size_t t = 0; t < steps.size(); ++t) errors(t, i) -= correction(descent_filter(others, rho, steps[t]), k, r);

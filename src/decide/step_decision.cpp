@@ -1,4 +1,6 @@
 // One prompt's decision: every number of the report, from one spectrum.
+#include <algorithm>
+
 #include "decide/checks.h"
 #include "hone/steps.h"
 
@@ -23,7 +25,7 @@ StepDecision decide_steps(const Spectrum& spectrum, std::span<const double> resi
   decision.query = spectrum.coordinates(query, "query");
   const StepEvidence evidence(spectrum, decision.residuals, decision.rho, options.noise);
   decision.posterior = step_posterior(evidence, options.steps, options.prior, options.beta);
-  decision.real_steps = evidence.best_steps(options.real_limit);
+  decision.real_steps = evidence.best_steps(std::max(options.real_limit, std::ranges::max(options.steps)));
   decision.signal = fit_signal(spectrum, decision.residuals);
   decision.map = choice(spectrum, decision, descent_filter(spectrum, decision.rho, decision.posterior.map_steps()));
   decision.mixture = choice(spectrum, decision, mixture_filter(spectrum, decision.rho, decision.posterior));

@@ -31,16 +31,29 @@ class LogPosterior {
     const Eigen::VectorXd weights = (evidence_ * prior).cwiseInverse();
     const RowMajor weighed = weights.asDiagonal() * evidence_;
     const Eigen::VectorXd gradient = weighed.colwise().sum().transpose() + pseudo_prompts_.cwiseQuotient(prior);
-    Eigen::MatrixXd curvature = pseudo_prompts_.cwiseQuotient(prior.cwiseAbs2()).asDiagonal();
-    curvature.selfadjointView<Eigen::Lower>().rankUpdate(weighed.transpose());
-    const Eigen::LLT<Eigen::MatrixXd> solver(curvature.selfadjointView<Eigen::Lower>());
-    const Eigen::VectorXd freely = solver.solve(gradient);
-    const Eigen::VectorXd ones = solver.solve(Eigen::VectorXd::Ones(prior.size()));
-    const Eigen::VectorXd along = freely - freely.sum() / ones.sum() * ones;
+    const Eigen::VectorXd diagonal = pseudo_prompts_.cwiseQuotient(prior.cwiseAbs2());
+    RowMajor sides(prior.size(), 2);
+    sides << gradient, Eigen::VectorXd::Ones(prior.size());
+    const RowMajor solved = solve(diagonal, weighed, sides);
+    const Eigen::VectorXd along = solved.col(0) - solved.col(0).sum() / solved.col(1).sum() * solved.col(1);
     return {along, along.dot(gradient)};
   }
 
  private:
+  // (D + WᵀW)^{-1} B through the smaller of its two sides: (D + WᵀW)^{-1} = D^{-1} − D^{-1}Wᵀ(I + W D^{-1}Wᵀ)^{-1}W
+  // D^{-1}.
+  static RowMajor solve(const Eigen::VectorXd& diagonal, const RowMajor& w, const RowMajor& b) {
+    if (w.rows() >= w.cols()) {
+      Eigen::MatrixXd curvature = diagonal.asDiagonal();
+      curvature.selfadjointView<Eigen::Lower>().rankUpdate(w.transpose());
+      return curvature.selfadjointView<Eigen::Lower>().llt().solve(b);
+    }
+    const Eigen::VectorXd inverse = diagonal.cwiseInverse();
+    const RowMajor scaled = w * inverse.asDiagonal();
+    const Eigen::MatrixXd inner = Eigen::MatrixXd::Identity(w.rows(), w.rows()) + scaled * w.transpose();
+    return inverse.asDiagonal() * b - scaled.transpose() * inner.llt().solve(scaled * b);
+  }
+
   Eigen::Map<const RowMajor> evidence_;
   Eigen::VectorXd pseudo_prompts_;
 };

@@ -43,6 +43,8 @@ std::vector<LabelledSentence> read_sst2(const std::filesystem::path& file) {
                                                   file.string(), number));
     sentences.push_back({std::move(text), label == "1"});
   }
+  if (sentences.empty())
+    throw Error(ErrorCode::corrupt, fmt::format("'{}' has no sentence below its header", file.string()));
   return sentences;
 }
 
