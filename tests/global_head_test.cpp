@@ -29,6 +29,45 @@ TEST(GlobalHead, GradientVanishesAtTheFit) {
   }
 }
 
+double log_loss(const LinearHead& head, ConstMatrixView x, std::span<const int> y) {
+  double sum = 0;
+  for (size_t i = 0; i < y.size(); ++i) {
+    const Matrix logits = head.logits(x.row_range(i, 1));
+    double total = 0;
+    for (const float logit : logits.row(0))
+      total += std::exp(static_cast<double>(logit) - logits.row(0)[static_cast<size_t>(y[i])]);
+    sum += std::log(total);
+  }
+  return sum / static_cast<double>(y.size());
+}
+
+// The bias is free, so a shift of all features changes nothing but rounding.
+TEST(GlobalHead, FeaturesFarFromTheOriginAreFittedAsWell) {
+  HeadProblem problem(300, 4, 3, 1);
+  const double near = log_loss(fit_head(problem.x, problem.y, 3), problem.x, problem.y);
+  for (const float shift : {1e2F, 1e4F}) {
+    Matrix x = problem.x.copy();
+    for (size_t i = 0; i < x.size(); ++i) x.data()[i] += shift;
+    EXPECT_NEAR(log_loss(fit_head(x, problem.y, 3), x, problem.y), near, 2e-3) << shift;
+  }
+}
+
+// A column of huge values beside informative ones.
+TEST(GlobalHead, ColumnsOfAnySizeStandBesideEachOther) {
+  HeadProblem problem(300, 4, 3, 1);
+  const auto with = [&](float size) {
+    Matrix x(300, 5);
+    RandomStream random(3, "noise");
+    for (size_t i = 0; i < 300; ++i) {
+      std::ranges::copy(problem.x.row(i), x.row(i).begin());
+      x.row(i)[4] = size * static_cast<float>(random.normal());
+    }
+    return log_loss(fit_head(x, problem.y, 3), x, problem.y);
+  };
+  const double near = with(1);
+  for (const float size : {1e3F, 1e6F}) EXPECT_NEAR(with(size), near, 2e-3) << size;
+}
+
 TEST(GlobalHead, ThreadsDoNotChangeIt) {
   const HeadProblem problem(600, 9, 5, 1);
   const int before = threads();
@@ -145,17 +184,21 @@ TEST(GlobalHead, AHeadThatDivergedSaysWhatToChange) {
                     "smaller learning_rate");
 }
 
-TEST(GlobalHead, FeaturesBeyondSinglePrecisionAreRefused) {
+TEST(GlobalHead, FeaturesOfAnyScaleAreFitted) {
   const HeadProblem problem(60, 4, 3, 1);
-  const auto scaled = [&](float factor) {
+  const HeadFit free{.ridge = 0};
+  const double usual = log_loss(fit_head(problem.x, problem.y, 3, free), problem.x, problem.y);
+  for (const float factor : {1e-6F, 1e6F, 1e20F, 1e35F}) {
     Matrix x = problem.x.copy();
     for (float& value : std::span(x.data(), x.size())) value *= factor;
-    return x;
-  };
-  for (const float factor : {1e20F, 1e25F, 1e35F})
-    HONE_EXPECT_ERROR(fit_head(scaled(factor), problem.y, 3), ErrorCode::bad_input, "scale the features");
-  // What it holds is fitted, features that say nothing too.
-  for (const float factor : {1e6F, 1e-6F, 0.0F}) EXPECT_EQ(fit_head(scaled(factor), problem.y, 3).classes(), 3U);
+    EXPECT_NEAR(log_loss(fit_head(x, problem.y, 3, free), x, problem.y), usual, 1e-3) << factor;
+  }
+  EXPECT_EQ(fit_head(Matrix(60, 4), problem.y, 3).classes(), 3U);  // features that say nothing
+}
+
+TEST(GlobalHead, AFitThatEndsTooEarlySaysSo) {
+  const HeadProblem problem(300, 9, 5, 1);
+  HONE_EXPECT_ERROR(fit_head(problem.x, problem.y, 5, {.max_iterations = 1}), ErrorCode::bad_input, "1 iterations");
 }
 
 }  // namespace

@@ -41,8 +41,8 @@ void log_softmax(MatrixView logits);
 // All fits take x [n, d] and y [n] in [0, classes) and throw Error{bad_input} naming the row for NaN or infinite
 // features, labels out of range, fewer than two classes or no rows at all, Error{cancelled} from the watch.
 
-// Minimises (1/n) Σ_i −log softmax(W x_i + b)[y_i] + (ridge/2) ‖W‖², b free, by L-BFGS from 0. Features whose products
-// overflow single precision, beyond about 1e19, are Error{bad_input} too.
+// Minimises (1/n) Σ_i −log softmax(W x_i + b)[y_i] + (ridge/2) ‖W‖², b free, by L-BFGS from 0, columns centred and
+// scaled on the way. A fit that ends far from a minimum is Error{bad_input} too.
 struct HeadFit {
   double ridge = 1e-4;
   int max_iterations = 500;

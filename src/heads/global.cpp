@@ -14,26 +14,43 @@
 namespace hone {
 namespace {
 
-constexpr size_t chunk = 256;  // rows whose sums are one term, whatever the number of threads
+constexpr double far_from_flat = 0.01;  // an entry of a gradient where no minimum is near
+constexpr size_t chunk = 256;           // rows whose sums are one term, whatever the number of threads
 
-// Products of features that single precision does not hold end every line search where it began.
-[[noreturn]] void refuse_scale(ConstMatrixView x) {
-  float largest = 0;
-  for (size_t i = 0; i < x.rows; ++i)
-    for (const float value : x.row(i)) largest = std::max(largest, std::abs(value));
-  throw Error(
-      ErrorCode::bad_input,
-      fmt::format("head fit: no step can be taken, as features of up to {:.3g} overflow single precision; scale "
-                  "the features, e.g. to variance 1",
-                  largest));
+[[noreturn]] void refuse_fit(const HeadFit& fit) {
+  throw Error(ErrorCode::bad_input,
+              fmt::format("head fit: no minimum was found in {} iterations; scale the features, e.g. to variance 1, or "
+                          "give a larger ridge than {}",
+                          fit.max_iterations, fit.ridge));
 }
 
-// (1/n) Σ_i −log softmax(W x_i + b)[y_i] + (ridge/2) ‖W‖² of weights laid out as W [C, d], then b [C].
+// Columns less their means.
+struct Centred {
+  explicit Centred(ConstMatrixView from)
+      : x(Matrix::uninitialized(from.rows, from.cols)), mean(from.cols), spread(from.cols) {
+    const auto n = static_cast<double>(from.rows);
+    for (size_t i = 0; i < from.rows; ++i)
+      for (size_t j = 0; j < from.cols; ++j) mean[j] += from.row(i)[j] / n;
+    for (size_t i = 0; i < from.rows; ++i)
+      for (size_t j = 0; j < from.cols; ++j) {
+        const double value = from.row(i)[j] - mean[j];
+        x.row(i)[j] = static_cast<float>(value);
+        spread[j] += value * value / n;
+      }
+  }
+
+  Matrix x;
+  std::vector<double> mean, spread;  // variance
+};
+
+// (1/n) Σ_i −log softmax(W x_i + b)[y_i] + (ridge/2) ‖W‖² of weights laid out as W [C, d], then b + Wμ [C]: where the
+// columns' means μ are large beside their deviations, W and b hold each other fast.
 class GlobalObjective : public LineObjective {
  public:
   GlobalObjective(ConstMatrixView x, std::span<const int> y, size_t classes, double ridge)
-      : x_(x),
-        packed_(x),
+      : centred_(x),
+        x_(centred_.x),
+        packed_(x_),
         y_(y),
         classes_(classes),
         ridge_(ridge),
@@ -54,18 +71,32 @@ class GlobalObjective : public LineObjective {
       for (size_t c = 0; c < classes_; ++c) sums[c] += residuals_.row(i)[c];
     std::ranges::copy(sums, to + matrix);
   }
-  // No entry of the gradient exceeds `tolerance`.
+  // The Hessian's diagonal at 0, where every class has probability 1/C.
+  void precondition(float* values) const override {
+    const double share = static_cast<double>(classes_ - 1) / static_cast<double>(classes_ * classes_);
+    for (size_t c = 0; c < classes_; ++c)
+      for (size_t j = 0; j < x_.cols; ++j)
+        if (const double curvature = share * centred_.spread[j] + ridge_; curvature > 0)
+          values[c * x_.cols + j] = static_cast<float>(values[c * x_.cols + j] / curvature);
+    for (size_t c = 0; c < classes_; ++c)
+      values[classes_ * x_.cols + c] = static_cast<float>(values[classes_ * x_.cols + c] / share);
+  }
+  // No entry of the gradient exceeds `tolerance`, in units of its column's deviation where that is more than 1.
   bool flat(double tolerance) {
     Matrix slope(1, size());
     gradient(slope.data());
-    return std::ranges::all_of(slope.row(0), [&](float g) { return std::abs(g) <= tolerance; });
+    const auto unit = [&](size_t i) {
+      return i < classes_ * x_.cols ? std::max(1.0, std::sqrt(centred_.spread[i % x_.cols])) : 1;
+    };
+    for (size_t i = 0; i < size(); ++i)
+      if (std::abs(slope.data()[i]) > tolerance * unit(i)) return false;
+    return true;
   }
   void aim(const float* direction) override {
     direction_ = direction;
     const size_t matrix = classes_ * x_.cols;
     for (size_t i = 0; i < x_.rows; ++i) std::copy_n(direction + matrix, classes_, change_.row(i).begin());
     linear_forward(packed_, 0, x_.rows, {direction, classes_, x_.cols}, change_, true);
-    if (!is_finite(change_)) refuse_scale(x_);
     square_ = dot(weights_.data(), weights_.data(), matrix);
     product_ = dot(weights_.data(), direction, matrix);
     direction_square_ = dot(direction, direction, matrix);
@@ -95,7 +126,11 @@ class GlobalObjective : public LineObjective {
   LinearHead head() const {
     LinearHead head{Matrix::uninitialized(classes_, x_.cols), std::vector<float>(classes_)};
     std::copy_n(weights_.data(), head.weights.size(), head.weights.data());
-    std::copy_n(weights_.data() + head.weights.size(), classes_, head.bias.data());
+    for (size_t c = 0; c < classes_; ++c) {
+      double bias = weights_.data()[head.weights.size() + c];
+      for (size_t j = 0; j < x_.cols; ++j) bias -= head.weights.row(c)[j] * centred_.mean[j];
+      head.bias[c] = static_cast<float>(bias);
+    }
     return head;
   }
 
@@ -123,6 +158,7 @@ class GlobalObjective : public LineObjective {
     r[y] -= share;
   }
 
+  Centred centred_;
   ConstMatrixView x_;
   PackedRows packed_;
   std::span<const int> y_;
@@ -144,10 +180,9 @@ LinearHead fit_head(ConstMatrixView x, std::span<const int> y, size_t classes, c
   lbfgs.start(objective.size());
   for (int i = 0; i < fit.max_iterations; ++i) {
     watch.report("global head", static_cast<size_t>(i), static_cast<size_t>(fit.max_iterations));
-    if (lbfgs.step(objective, fit.tolerance)) continue;
-    if (i == 0 && !objective.flat(fit.tolerance)) refuse_scale(x);
-    break;
+    if (!lbfgs.step(objective, fit.tolerance)) break;
   }
+  if (fit.max_iterations > 0 && !objective.flat(std::max(far_from_flat, fit.tolerance))) refuse_fit(fit);
   return objective.head();
 }
 
