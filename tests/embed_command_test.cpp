@@ -99,6 +99,7 @@ TEST_F(EmbedCommand, Refusals) {
   expect_failure({bert, lines, "--pooling", "max"}, "--pooling", 2);
   expect_failure({bert, lines, "--max-tokens", "500"}, "2 to 40");
   expect_failure({bert, lines, "--batch", "0"}, "--batch", 2);
+  expect_failure({bert, lines, "--column", "words"}, "read by lines", 2);
   // Before anything is read.
   const std::string absent = (folder_.path() / "nowhere.txt").string();
   const Result result = run_program({"embed", bert, absent, "-o", (folder_.path() / "no/such/out.npy").string()});

@@ -73,6 +73,8 @@ TEST_F(SaeCommand, WritesThePage) {
   EXPECT_EQ(page.at("page"), out("page.html"));
   EXPECT_NE(read_file(out("page.html")).find("text &amp; 1"), std::string::npos);
   EXPECT_EQ(read_file(out("page.html")).find('\r'), std::string::npos);
+  object({"sae", "report", out("sae") + "/", data(), "-o", out("page.html"), "--json"});
+  EXPECT_NE(read_file(out("page.html")).find("<title>sae</title>"), std::string::npos);
   expect_failure({"sae", "report", out("sae"), data(), "--lines", folder_.write("few.txt", "a\nb\n").string()},
                  "shows 2 rows");
 }
@@ -115,6 +117,8 @@ TEST_F(SaeCommand, RefusesWhatCannotBe) {
   expect_failure({"sae", "train", "-o", out("a"), "--model", "m", "--layer", "1"}, "--store or --text", 2);
   expect_failure({"sae", "train", out("absent.npy"), "-o", out("a")}, "absent.npy");
   expect_failure({"sae", "eval", out("nowhere"), data()}, "cfg.json");
+  for (const char* share : {"-5", "7"})
+    expect_failure({"sae", "eval", out("sae"), data(), std::string("--dead-below=") + share}, "dead");
   // Before anything is read.
   expect_failure({"sae", "train", out("absent.npy"), "-o", data() + "/sae"}, "cannot make the folder");
   expect_failure({"sae", "report", out("absent"), data(), "-o", out("no/page.html")}, "page.html");

@@ -99,9 +99,19 @@ TEST(SaeFiles, OfPublicLibrariesAreRead) {
   ranked.encoder_bias[3] *= 2;
   EXPECT_LT(test::largest_difference(Sae::open(folder.path()).reconstruct(x), ranked.reconstruct(x)), 1e-5);
 
+  // Of older versions: the activation says what the architecture does not, and b_dec is subtracted where nothing is
+  // said.
+  sae.config.pre_bias = true;
+  for (const char* settings : {R"({"architecture": "standard", "activation_fn_str": "topk", "d_in": 9, "d_sae": 40,
+                                   "activation_fn_kwargs": {"k": 5}, "normalize_activations": false})",
+                               R"({"activation_fn": "topk", "k": 5, "d_in": 9, "d_sae": 40})",
+                               R"({"architecture": "topk", "k": 5, "d_in": 9, "d_sae": 40})"}) {
+    write_public(folder.path(), settings, sae);
+    EXPECT_LT(test::largest_difference(Sae::open(folder.path()).reconstruct(x), sae.reconstruct(x)), 1e-6) << settings;
+  }
+
   write_public(folder.path(), R"({"architecture": "standard", "d_in": 9, "d_sae": 40})", sae);
   sae.config.active = 40;
-  sae.config.pre_bias = true;
   EXPECT_LT(test::largest_difference(Sae::open(folder.path()).reconstruct(x), sae.reconstruct(x)), 1e-6);
 
   const auto refuse = [&](const std::string& settings, ErrorCode code, const std::string& text) {
@@ -114,6 +124,9 @@ TEST(SaeFiles, OfPublicLibrariesAreRead) {
   refuse(R"({"architecture": "topk", "d_in": 9, "d_sae": 40, "k": 41})", ErrorCode::corrupt, "k: 41");
   refuse(R"({"architecture": "topk", "d_in": 9, "d_sae": 41, "k": 4})", ErrorCode::corrupt, "W_enc");
   refuse(R"({"d_in": 9, "d_sae": 40, "normalize_activations": "layer_norm"})", ErrorCode::unsupported, "layer_norm");
+  refuse(R"({"d_in": 9, "d_sae": 40, "activation_fn_str": "tanh-relu"})", ErrorCode::unsupported, "tanh-relu");
+  refuse(R"({"d_in": 9, "d_sae": 40, "finetuning_scaling_factor": true})", ErrorCode::unsupported, "scaling_factor");
+  refuse(R"({"d_in": 9, "d_sae": 40, "normalize_activations": true})", ErrorCode::corrupt, "normalize_activations");
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ void report(ReportArguments& arguments) {
   require_writable_file(arguments.output);
   const Sae sae = Sae::open(arguments.sae);
   ReportOptions& options = arguments.options;
-  if (options.title.empty()) options.title = arguments.sae.filename().string();
+  if (options.title.empty()) options.title = (arguments.sae / "").parent_path().filename().string();
   {
     const Watch watch = terminal_watch(arguments.json);
     arguments.source.open(0, watch);

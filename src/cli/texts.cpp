@@ -14,6 +14,8 @@
 namespace hone::cli {
 namespace {
 
+constexpr const char* default_column = "text";
+
 std::string format_of(const std::filesystem::path& file) {
   const std::string extension = file.extension().string();
   if (extension == ".jsonl" || extension == ".ndjson") return "jsonl";
@@ -56,20 +58,25 @@ void TextSource::add_to(Command command) {
   command.option("FILE", files, "Files of texts; - reads standard input").required();
   command.option("--format", format, "lines, jsonl, csv or tsv (default: by the end of the name, else lines)")
       .one_of({"auto", "lines", "jsonl", "csv", "tsv"});
-  command.option("--column", column, "The field of JSONL or the column of a table that is the text").shows_default();
+  command.option("--column", column, "The field of JSONL or the column of a table that is the text")
+      .default_text(default_column);
 }
 
 std::vector<std::string> TextSource::read() const {
+  const auto kind_of = [&](const std::string& file) { return format == "auto" ? format_of(file) : format; };
+  if (!column.empty() && std::ranges::all_of(files, [&](const auto& file) { return kind_of(file) == "lines"; }))
+    refuse_usage("--column names a field of JSONL or of a table, and these files are read by lines; see --format");
+  const std::string field = column.empty() ? default_column : column;
   std::vector<std::string> texts;
   for (const std::string& file : files) {
     const std::string text = file == "-" ? read_standard_input() : read_file(file);
-    const std::string kind = format == "auto" ? format_of(file) : format;
+    const std::string kind = kind_of(file);
     if (kind == "jsonl")
-      read_json_lines(file, text, column, texts);
+      read_json_lines(file, text, field, texts);
     else if (kind == "lines")
       for_each_line(text, [&](size_t, std::string_view line) { texts.emplace_back(line); });
     else
-      read_table_column(file, text, kind == "csv" ? ',' : '\t', column, texts);
+      read_table_column(file, text, kind == "csv" ? ',' : '\t', field, texts);
   }
   return texts;
 }

@@ -11,12 +11,12 @@ namespace hone::cli {
 struct TextSource {
   std::vector<std::string> files;  // "-" is standard input
   std::string format = "auto";     // lines, jsonl, csv, tsv; auto: by the end of the name, else lines
-  std::string column = "text";     // the field of JSONL, the column that a table's header names
+  std::string column;              // the field of JSONL, the column that a table's header names; "": text
 
   // FILE..., --format and --column.
   void add_to(Command command);
   // The texts of all files, in order. Of lines every one counts, also an empty one. Throws Error{bad_input} naming file
-  // and line, Error{not_found, io}.
+  // and line, Error{not_found, io}; a column where all files are read by lines is bad usage.
   std::vector<std::string> read() const;
 };
 

@@ -56,19 +56,30 @@ bool flag_field(const std::filesystem::path& path, const json& settings, const c
 SaeConfig read_config(const std::filesystem::path& path, const json& settings) {
   SaeConfig config{.inputs = size_field(path, settings, "d_in"), .features = size_field(path, settings, "d_sae")};
   const std::string architecture = text_field(path, settings, "architecture", "standard");
-  if (architecture == "topk") {
+  // Older files: a standard architecture, whose activation is the k largest.
+  const std::string activation =
+      text_field(path, settings, "activation_fn_str", text_field(path, settings, "activation_fn", "relu").c_str());
+  if (architecture == "topk" || (architecture == "standard" && activation == "topk")) {
     const auto arguments = settings.find("activation_fn_kwargs");
     const bool nested = !settings.contains("k") && arguments != settings.end() && arguments->is_object();
     config.active = size_field(path, nested ? *arguments : settings, "k");
-  } else if (architecture == "standard") {
+  } else if (architecture == "standard" && activation == "relu") {
     config.active = config.features;
+  } else if (architecture == "standard") {
+    fail(path, "activation_fn_str", fmt::format("{:?} cannot be read; relu and topk can", activation.substr(0, 40)),
+         ErrorCode::unsupported);
   } else {
     fail(path, "architecture", fmt::format("{:?} cannot be read; topk and standard can", architecture.substr(0, 40)),
          ErrorCode::unsupported);
   }
   config.relu = flag_field(path, settings, "hone_relu", true);
-  config.pre_bias = flag_field(path, settings, "apply_b_dec_to_input", architecture == "standard");
-  const std::string normalization = text_field(path, settings, "normalize_activations", "none");
+  config.pre_bias = flag_field(path, settings, "apply_b_dec_to_input", true);
+  if (flag_field(path, settings, "finetuning_scaling_factor", false))
+    fail(path, "finetuning_scaling_factor", "features that are scaled once more cannot be read",
+         ErrorCode::unsupported);
+  const auto normalized = settings.find("normalize_activations");
+  const bool off = normalized != settings.end() && *normalized == false;  // older files
+  const std::string normalization = off ? "none" : text_field(path, settings, "normalize_activations", "none");
   config.unit_inputs = normalization == unit_inputs;
   if (!config.unit_inputs && normalization != "none")
     fail(path, "normalize_activations",

@@ -54,9 +54,10 @@ std::vector<std::string> corpus_pieces(size_t count) {
     const Contents contents(file);
     cut({reinterpret_cast<const char*>(contents.bytes().data()), contents.bytes().size()}, pieces);
   }
-  if (pieces.empty())
-    throw Error(ErrorCode::not_found, "texts are needed: install Debian's python3 or linux-doc, which hold some");
-  if (pieces.size() <= count) return pieces;
+  if (pieces.size() < count)
+    throw Error(ErrorCode::not_found,
+                fmt::format("{} pieces of text are needed, and {} are here: install Debian's python3 and linux-doc-6.1",
+                            count, pieces.size()));
   std::vector<std::string> some;
   for (size_t i = 0; i < count; ++i) some.push_back(pieces[i * pieces.size() / count]);
   return some;
