@@ -52,6 +52,27 @@ class CommandLineHazards : public testing::Test {
   test::TemporaryFolder scratch;
 };
 
+TEST_F(CommandLineHazards, PathsThatAreGone) {
+  documents(3, 200);
+  const std::string store = place("store"), one = place("docs/f1");
+  const std::vector<std::string> files = {"index", model, place("docs/f0"), one, "-o", store, "--json"};
+  ASSERT_EQ(run_program(files).code, 0);
+  fs::remove(one);
+  const Result again = run_program(files);
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(json::parse(again.out)["removed"], 1);
+  EXPECT_EQ(run_program({"search", store, "f1"}).out.find("docs/f1"), std::string::npos);
+  // What no store knows is an error, and makes none.
+  fs::create_directories(place("empty"));
+  for (const char* name : {"store", "empty", "new"}) {
+    const Result unknown = run_program({"index", model, place("docs/nowhere"), "-o", place(name)});
+    EXPECT_EQ(unknown.code, 1);
+    EXPECT_NE(unknown.err.find("nowhere"), std::string::npos) << unknown.err;
+  }
+  EXPECT_TRUE(fs::is_empty(place("empty")));
+  EXPECT_FALSE(fs::exists(place("new")));
+}
+
 TEST_F(CommandLineHazards, InterruptedIndexKeepsWhatItCommitted) {
   constexpr int file_count = 200;
   documents(file_count, 150);

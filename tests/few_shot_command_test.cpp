@@ -217,6 +217,12 @@ TEST_F(FewShotCommand, WordsForAReader) {
   for (const char* part :
        {"old wood", "in-context", "of 2 blocks", "bits worse than in-context", "updated weights", "gradient descent"})
     EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
+  // The promise is printed with two decimals, and never less than it is.
+  const double bound = object_of(one_query({}))["answers"][0]["hone"]["floor_bound_bits"];
+  const std::string before = "in-context whatever is true", at_most = "at most ";
+  const size_t printed = result.out.rfind(at_most, result.out.find(before)) + at_most.size();
+  EXPECT_GE(std::stod(result.out.substr(printed)), bound);
+  EXPECT_LT(std::stod(result.out.substr(printed)), bound + 0.01);
   const Result quiet = run_program(fewshot(csv, {"--query", "old wood", "--quiet"}));
   EXPECT_EQ(std::count(quiet.out.begin(), quiet.out.end(), '\n'), 1) << quiet.out;
   const std::string numbers =

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/files.h"
+#include "cli/options.h"
 
 namespace hone::cli {
 
@@ -78,7 +79,7 @@ void print_classify_table(const ClassifyOptions& options, const Classification& 
                            scores[i].log_loss_gain.high),
                scores[i].worst_bits);
   fmt::print(
-      "\nhone: steps {} weighed {}, neighbours trusted {}; no answer costs more than {:.2f} bits over global\n",
+      "\nhone: steps {} weighed {}, neighbours trusted {}; no answer costs more than {} bits over global\n",
       fmt::join(result.checkpoints, " "),
       [&] {
         std::string text;
@@ -86,7 +87,7 @@ void print_classify_table(const ClassifyOptions& options, const Classification& 
           text += fmt::format("{}{:.2f}", text.empty() ? "" : " ", weight);
         return text;
       }(),
-      result.prior.trust, std::max(0.0, result.prior.bound_bits()));
+      result.prior.trust, bound_text(std::max(0.0, result.prior.bound_bits()), 2));
   for (const ClassifyScore& score : scores)
     if (std::isinf(score.log_loss.mean))
       fmt::print("{}: heads diverged, and are counted as wrong; give a smaller --learning-rate or fewer --steps\n",

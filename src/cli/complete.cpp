@@ -75,15 +75,15 @@ void print_report(const Completion& completion) {
   for (const auto& [name, prior, weight] : report.experts)
     fmt::print(stderr, "weight {:.3f} (prior {:.3f})  {}\n", weight, prior, name);
   if (report.evidence_tokens > 0)
-    fmt::print(stderr, "evidence: {} prompt tokens took {:.1f} bits, the base {:.1f}; never more than {:.1f} longer\n",
-               report.evidence_tokens, report.evidence_mixture_bits, report.evidence_base_bits, report.bound_bits);
+    fmt::print(stderr, "evidence: {} prompt tokens took {:.1f} bits, the base {:.1f}; never more than {} longer\n",
+               report.evidence_tokens, report.evidence_mixture_bits, report.evidence_base_bits,
+               bound_text(report.bound_bits, 1));
   else if (report.experts.size() > 1)
     fmt::print(stderr,
                "evidence: none, the prompt has no block that can be judged (--block-tokens); weights are the prior\n");
-  fmt::print(
-      stderr,
-      "bound: every token keeps at least {:g} x the base's probability, these {} take at most {:.1f} bits more\n",
-      report.floor, completion.tokens.size(), report.answer_bound_bits);
+  fmt::print(stderr,
+             "bound: every token keeps at least {:g} x the base's probability, these {} take at most {} bits more\n",
+             report.floor, completion.tokens.size(), bound_text(report.answer_bound_bits, 1));
   fmt::print(stderr, "first token after {:.2f} s, then {:.1f} tokens/s;", completion.seconds_to_first_token,
              completion.tokens_per_second);
   for (const auto& [stage, seconds] : report.seconds) fmt::print(stderr, " {} {:.2f} s", stage, seconds);

@@ -247,12 +247,11 @@ std::string decision_sentence(const FewShotAnswer& answer) {
     const ClassProbability& best = *std::ranges::find(answer.classes, answer.label, &ClassProbability::label);
     outcome = fmt::format("'{}' goes from {:.2f} to {:.2f}", one_line(best.label, 40), best.in_context, best.answer);
   }
-  const double promised = std::ceil(100 * report.bound_bits) / 100;  // never less than the bound
   return fmt::format(
-      "{}: {} ({}). Adapted predictions weigh {:.2f} after the leave-one-out labels: {}, at most {:.2f} "
+      "{}: {} ({}). Adapted predictions weigh {:.2f} after the leave-one-out labels: {}, at most {} "
       "bits worse than in-context whatever is true.",
       report.adapt ? "Adapt" : "The theory advises against adapting", how_far, reason, 1 - report.weights[0], outcome,
-      promised);
+      bound_text(report.bound_bits, 2));
 }
 
 }  // namespace hone::cli

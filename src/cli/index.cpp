@@ -77,7 +77,9 @@ void require_room_for_chunks(const Model& model, size_t chunk_tokens) {
 }
 
 // Before a store is made; one that is there may know of paths that are gone.
-void require_paths(std::span<const std::filesystem::path> paths) {
+void require_paths(const std::filesystem::path& store, std::span<const std::filesystem::path> paths) {
+  std::error_code unknown;
+  if (is_there(store) && !std::filesystem::is_empty(store, unknown)) return;
   for (const std::filesystem::path& path : paths)
     if (!is_there(path))
       throw Error(ErrorCode::not_found,
@@ -96,7 +98,7 @@ size_t compute_vectors(const Arguments& arguments, const Model& model, Store& st
 }
 
 void run(const Arguments& arguments) {
-  if (!is_there(arguments.store)) require_paths(arguments.paths);
+  require_paths(arguments.store, arguments.paths);
   const auto model = arguments.model.open();
   if (arguments.learn.first_layer >= model->config().layers)
     throw Error(ErrorCode::bad_input, fmt::format("--first-layer is {}; the model has layers 0 to {}",

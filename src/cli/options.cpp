@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "hone/adapt.h"
 
 namespace hone::cli {
@@ -80,6 +82,11 @@ std::shared_ptr<const TextEncoder> encoder_for(const Store& store, Retrieval ret
 
 std::string score_text(Retrieval retrieval, double score) {
   return fmt::format("{:.{}f}", score, retrieval == Retrieval::bm25 ? 2 : retrieval == Retrieval::fused ? 4 : 3);
+}
+
+std::string bound_text(double bits, int decimals) {
+  const double unit = std::pow(10, -decimals);
+  return fmt::format("{:.{}f}", std::ceil(bits / unit - 1e-9) * unit, decimals);
 }
 
 nlohmann::json seconds_json(const StageSeconds& stages) {
