@@ -264,24 +264,37 @@ TEST(EvaluateDuplicates, AFilesOwnChunksAreKnownFromEveryFolder) {
   EXPECT_GT(other.tables[0].removed, 0U);
 }
 
+// Of two neighbours the farther one; where not even the nearest fits, both, and the window is counted.
 TEST(EvaluateContext, WhatDoesNotFitIsLeftOutAndCounted) {
   const auto model = Model::open(tiny_model("llama"));
   const auto context = static_cast<size_t>(model->config().context);
   const SmallStore store(model, context / 2, {}, {{"long.txt", prose(0, 200, 5)}});
-  store.folder.write("held.txt", held_out_text);
-  for (const Protocol protocol : {Protocol::continuation, Protocol::complete}) {
-    EvaluationOptions options = small_options(protocol);
-    options.session.context_neighbours = 2;
-    const Evaluation evaluation = evaluate(model, *store.store, {store.folder.path() / "held.txt"}, options);
-    expect_consistent(evaluation);
-    for (const EvaluationTable& table : evaluation.tables) {
-      EXPECT_EQ(table.without_neighbours, 0U);
-      EXPECT_EQ(table.without_context, 1U);
-      if (protocol == Protocol::continuation) {
-        EXPECT_EQ(row(table, "in-context").bits, row(table, "base").bits);
+  store.folder.write("held.txt", prose(0, 60, 77));
+  for (const Protocol protocol : {Protocol::continuation, Protocol::complete})
+    for (const size_t continuation : {size_t{48}, context / 2}) {
+      EvaluationOptions options = small_options(protocol);
+      options.session.context_neighbours = 2;
+      options.continuation = continuation;
+      const bool one_fits = continuation < context / 2;
+      const Evaluation evaluation = evaluate(model, *store.store, {store.folder.path() / "held.txt"}, options);
+      expect_consistent(evaluation);
+      for (const EvaluationTable& table : evaluation.tables) {
+        EXPECT_EQ(table.without_neighbours, 0U);
+        EXPECT_EQ(table.without_context, one_fits ? 0U : 1U);
+        if (protocol == Protocol::continuation) {
+          EXPECT_EQ(row(table, "in-context").bits == row(table, "base").bits, !one_fits);
+        }
       }
     }
-  }
+  Session session(model, store.store.get(), [] {
+    SessionOptions options;
+    options.context_neighbours = 2;
+    return options;
+  }());
+  const std::vector<Token> prompt = model->tokenizer().encode(prose(0, 4, 78));
+  const Completion answer = session.complete(prompt, {.max_tokens = 2});
+  EXPECT_EQ(std::ranges::count(answer.report.neighbours, true, &Report::Source::in_context), 1);
+  EXPECT_NE(answer.report.note.find("1 of 2 neighbours were read"), std::string::npos) << answer.report.note;
   EXPECT_EQ(evaluate(model, *store.store, {store.folder.path() / "held.txt"},
                      [] {
                        EvaluationOptions options = small_options(Protocol::continuation);

@@ -42,10 +42,14 @@ void Teacher::find_neighbours(std::span<const Token> text, size_t wanted,
 }
 
 bool Teacher::fit_context(size_t tokens, Lesson& lesson) const {
-  if (lesson.context.size() + tokens + 1 <= static_cast<size_t>(model.config().context)) return true;
-  lesson.context.clear();
-  lesson.in_context.clear();
-  return false;
+  const auto room = static_cast<size_t>(model.config().context);
+  const size_t wanted = lesson.in_context.size();
+  while (!lesson.in_context.empty() && lesson.context.size() + tokens + 1 > room) {
+    const size_t farthest = lesson.neighbours[lesson.in_context.front()].tokens.size();
+    lesson.context.erase(lesson.context.begin(), lesson.context.begin() + static_cast<std::ptrdiff_t>(farthest));
+    lesson.in_context.erase(lesson.in_context.begin());
+  }
+  return lesson.in_context.size() == wanted;
 }
 
 void Teacher::plan(size_t prompt_tokens, Lesson& lesson) const {

@@ -155,8 +155,11 @@ Lesson Session::Impl::retrieve(std::span<const Token> tokens, size_t following,
   teacher().find_neighbours(tokens, std::max(options.neighbours, options.context_neighbours), admits, read_before,
                             lesson, watch.cancel);
   teacher().plan(tokens.size(), lesson);
+  const size_t wanted = lesson.in_context.size();
   if (!teacher().fit_context(tokens.size() + following, lesson))
-    report.note = "no neighbour was read as text: with it the prompt would not fit the model's context";
+    report.note =
+        fmt::format("{} of {} neighbours were read as text: with more the prompt would not fit the model's context",
+                    lesson.in_context.size(), wanted);
   return lesson;
 }
 

@@ -74,8 +74,8 @@ nlohmann::json as_json(const Arguments& arguments, const Model& model, const Eva
 }
 
 void print_table(const EvaluationTable& table, size_t windows) {
-  fmt::print("\nneighbours: {} ({} near-duplicates {})\n", table.neighbours, table.removed,
-             table.neighbours == "all" ? "among them" : "removed");
+  fmt::print("\nneighbours: {} ({} near-duplicate{} {})\n", table.neighbours, table.removed,
+             table.removed == 1 ? "" : "s", table.neighbours == "all" ? "among them" : "removed");
   fmt::print("{:<22} {:>7} {:>8} {:>18} {:>8} {:>8} {:>9} {:>9} {:>7} {:>9}\n", "", "bpb", "gain %", "95 %", "median",
              "corpus", "worse", "max harm", "bound", "s/window");
   for (const EvaluationRow& row : table.rows) {

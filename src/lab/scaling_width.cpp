@@ -11,6 +11,8 @@
 namespace hone::lab {
 namespace {
 
+constexpr size_t wide = 1000;  // a network of such a width takes as long as all others of its seed together
+
 // A network that we train: one of datasets × widths × seeds.
 struct OwnNet {
   std::string data;
@@ -20,9 +22,10 @@ struct OwnNet {
 
 std::vector<OwnNet> own_nets(const Json& config) {
   std::vector<OwnNet> nets;
+  const uint64_t seeds = config.at("seeds");
   for (const Json& data : config.at("data"))
     for (const Json& width : config.at("widths"))
-      for (uint64_t seed = 0; seed < config.at("seeds"); ++seed)
+      for (uint64_t seed = 0; seed < std::min(seeds, width.value("most_seeds", seeds)); ++seed)
         nets.push_back({data.at("name"), width.at("width"), config.at("seed").get<uint64_t>() + seed});
   return nets;
 }
@@ -82,6 +85,7 @@ class ScalingWidth final : public Experiment {
     for (const size_t width : used) {
       Json parameters = published_parameters(width);
       parameters["width"] = width;
+      if (size != Size::full && width > wide) parameters["most_seeds"] = 1;
       parameters["trained"] = std::ranges::find(widths, width) != widths.end();
       settings["widths"].push_back(parameters);
     }
