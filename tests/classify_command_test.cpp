@@ -119,7 +119,7 @@ TEST_F(ClassifyCommand, TheTableSaysWhatJsonSays) {
   const Result text = run_program(command(train, test, small()));
   EXPECT_EQ(text.code, 0) << text.err;
   for (const char* words : {"global", "majority vote", "distance-weighted vote", "local, own neighbourhood",
-                            "local, used globally", "minus global, paired", "no answer costs more than 4.32 bits"})
+                            "local, used globally", "minus global, paired", "no answer costs more than 4.33 bits"})
     EXPECT_NE(text.out.find(words), std::string::npos) << words << "\n" << text.out;
   const json object = object_of(command(train, test, small({"--json"})));
   EXPECT_NE(text.out.find(fmt::format("{:.2f} [", 100 * object["rows"][6]["accuracy"].get<double>())),
