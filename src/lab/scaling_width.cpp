@@ -11,7 +11,7 @@
 namespace hone::lab {
 namespace {
 
-constexpr size_t wide = 1000;  // a network of such a width takes as long as all others of its seed together
+constexpr size_t wide = 1000;  // three networks of such a width are left to --full
 
 // A network that we train: one of datasets × widths × seeds.
 struct OwnNet {
