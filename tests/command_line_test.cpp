@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "tests/paths.h"
 #include "tests/program.h"
 
 namespace hone {
@@ -23,7 +24,7 @@ const Arguments subcommands = {"model", "tokenize", "score",   "index",  "search
 const std::string usual_prompt = "word1 of file 3 is here. word8 of";
 
 std::string golden(const std::string& name) {
-  return (fs::path(HONE_SOURCE_DIR) / "tests" / "golden" / "models" / name).string();
+  return (test::source_directory() / "tests" / "golden" / "models" / name).string();
 }
 
 std::string sentences(int file, int count) {

@@ -7,12 +7,14 @@
 #include <filesystem>
 #include <string>
 
+#include "tests/paths.h"
+
 namespace hone::test {
 
 // Third-party data: $HONE_DATA, else ../shared/data beside the checkout.
 inline std::filesystem::path data_directory() {
   if (const char* data = std::getenv("HONE_DATA")) return data;
-  return std::filesystem::path(HONE_SOURCE_DIR) / ".." / "shared" / "data";
+  return source_directory() / ".." / "shared" / "data";
 }
 
 // Models as `hone model get` leaves them: $XDG_CACHE_HOME/hone, else ~/.cache/hone.

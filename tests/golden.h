@@ -13,12 +13,13 @@
 
 #include "hone/model.h"
 #include "model/safetensors.h"
+#include "tests/paths.h"
 
 namespace hone::test {
 
 using LoraGradients = std::map<MatrixId, Adapter::LowRank>;
 
-inline std::filesystem::path golden_directory() { return std::filesystem::path(HONE_SOURCE_DIR) / "tests" / "golden"; }
+inline std::filesystem::path golden_directory() { return source_directory() / "tests" / "golden"; }
 
 inline std::filesystem::path tiny_model(const std::string& name) {
   return golden_directory() / "models" / (name + ".gguf");

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/files.h"
+#include "tests/paths.h"
 #include "tests/temporary_folder.h"
 
 namespace hone::test {
@@ -39,7 +40,8 @@ class Program {
     const std::string input = streams_.write("in", surroundings.input).string();
     streams_.write("out", "");
     streams_.write("err", "");
-    std::vector<char*> command = {const_cast<char*>(HONE_PROGRAM)};
+    std::string program = program_path();
+    std::vector<char*> command = {program.data()};
     for (const std::string& argument : arguments) command.push_back(const_cast<char*>(argument.c_str()));
     command.push_back(nullptr);
     child_ = ::fork();
@@ -91,7 +93,7 @@ class Program {
 
   Result wait() {
     int status = 0;
-    if (::waitpid(child_, &status, 0) != child_) throw std::runtime_error("cannot wait for " HONE_PROGRAM);
+    if (::waitpid(child_, &status, 0) != child_) throw std::runtime_error("cannot wait for " + program_path());
     child_ = -1;
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(stream("out")),
             read_file(stream("err"))};
