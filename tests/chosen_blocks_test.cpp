@@ -137,6 +137,29 @@ TEST(Greedy, IsTheRuleWithEigendecompositions) {
     }
 }
 
+// By the recurrence itself, whatever the number of steps.
+TEST(Greedy, LongDescentsAreJudgedAsShortOnes) {
+  RandomStream random(1, "greedy");
+  const Blocks blocks(random, 6, 7, 15);
+  const Spectrum full = blocks.spectrum();
+  const double rho = step_size(full, 0.5);
+  for (const size_t steps : {83, 84, 100000}) {
+    const BlockPath path = greedy_blocks(blocks.view(), full, blocks.residuals, rho, steps, 6);
+    Dense kernel = Dense::Zero(blocks.n(), blocks.n());
+    Column query = Column::Zero(blocks.n());
+    for (size_t i = 0; i < 6; ++i) {
+      kernel += blocks.kernel(path.chosen[i]);
+      query += blocks.query(path.chosen[i]);
+      Column w = Column::Zero(blocks.n());
+      for (size_t t = 0; t < steps; ++t) w += rho * (query - kernel * w);
+      double change = 0;
+      for (size_t e = 0; e < blocks.residuals.size(); ++e)
+        change += w[static_cast<Eigen::Index>(e)] * blocks.residuals[e];
+      EXPECT_NEAR(path.values[i], change * change, 1e-7 * change * change) << steps;
+    }
+  }
+}
+
 TEST(Greedy, TiesGoToTheSmallestIndexWhateverTheThreads) {
   RandomStream random(0, "ties");
   Blocks blocks(random, 6, 5, 4);

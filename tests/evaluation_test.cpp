@@ -230,6 +230,24 @@ TEST(EvaluateDuplicates, ACopyUnderAnotherNameHelpsInTheFirstTableOnly) {
   }
 }
 
+// Windows with a bound each: the largest of those in a table, whatever another table's were.
+TEST(EvaluateDuplicates, ATablesBoundIsOfItsOwnWindows) {
+  const SmallStore store(Model::open(tiny_model("llama")), 200, {}, {{"copy.txt", held_out_text}});
+  const std::filesystem::path copied = store.folder.write("held/out.txt", held_out_text);
+  const std::filesystem::path fresh = store.folder.write("held/other.txt", prose(1, 30, 78));
+  EvaluationOptions options = small_options(Protocol::complete);
+  options.duplicate_share = 0.5;
+  const auto bounds = [&](const std::vector<std::filesystem::path>& files) {
+    const Evaluation evaluation = evaluate(store.model, *store.store, files, options);
+    return std::array{row(evaluation.tables[0], "complete").bound_bits,
+                      row(evaluation.tables[1], "complete").bound_bits};
+  };
+  const auto first = bounds({copied}), second = bounds({fresh}), both = bounds({copied, fresh});
+  ASSERT_NE(first[0], first[1]);
+  EXPECT_EQ(second[0], second[1]);
+  for (size_t t = 0; t < 2; ++t) EXPECT_EQ(both[t], std::max(first[t], second[t]));
+}
+
 TEST(EvaluateDuplicates, AFilesOwnChunksAreNeverItsNeighbours) {
   const SmallStore store(Model::open(tiny_model("llama")), 200, {}, {{"own.txt", held_out_text}});
   EvaluationOptions options = small_options(Protocol::continuation);

@@ -196,6 +196,44 @@ TEST(GlobalHead, FeaturesOfAnyScaleAreFitted) {
   EXPECT_EQ(fit_head(Matrix(60, 4), problem.y, 3).classes(), 3U);  // features that say nothing
 }
 
+// An intercept among the features: whatever the mean of equal numbers is rounded to.
+TEST(GlobalHead, AColumnThatDoesNotVarySaysNothing) {
+  for (const size_t n : {10, 64, 100, 1000})
+    for (const float value : {1.0F, 0.1F, 1e20F}) {
+      Matrix x(n, 2);
+      std::vector<int> y(n);
+      for (size_t i = 0; i < n; ++i) {
+        y[i] = static_cast<int>(i % 2);
+        x.row(i)[0] = value;
+        x.row(i)[1] = y[i] == 1 ? 1.0F : -1.0F;
+      }
+      const LinearHead head = fit_head(x, y, 2, {.ridge = 0});
+      EXPECT_LT(log_loss(head, x, y), 1e-2) << n << ' ' << value;
+      for (size_t c = 0; c < 2; ++c) EXPECT_EQ(head.weights.row(c)[0], 0);
+    }
+}
+
+// With equally many of each class no bias sets out, and every slope is small.
+TEST(GlobalHead, SmallFeaturesOfBalancedClassesAreFitted) {
+  Matrix x(100, 1);
+  std::vector<int> y(100);
+  for (size_t i = 0; i < 100; ++i) {
+    y[i] = static_cast<int>(i % 2);
+    x.row(i)[0] = y[i] == 1 ? 1e-5F : -1e-5F;
+  }
+  EXPECT_LT(log_loss(fit_head(x, y, 2, {.ridge = 0}), x, y), 1e-2);
+}
+
+TEST(GlobalHead, FeaturesTooFarApartForSinglePrecisionAreRefused) {
+  Matrix x(60, 1);
+  std::vector<int> y(60);
+  for (size_t i = 0; i < 60; ++i) {
+    y[i] = static_cast<int>(i % 2);
+    x.row(i)[0] = i == 7 ? 3e38F : -3e38F;
+  }
+  HONE_EXPECT_ERROR(fit_head(x, y, 2), ErrorCode::bad_input, "scale the features");
+}
+
 TEST(GlobalHead, AFitThatEndsTooEarlySaysSo) {
   const HeadProblem problem(300, 9, 5, 1);
   HONE_EXPECT_ERROR(fit_head(problem.x, problem.y, 5, {.max_iterations = 1}), ErrorCode::bad_input, "1 iterations");

@@ -252,6 +252,29 @@ TEST_F(StoreTest, PathsThatAreGoneAreRemoved) {
   HONE_EXPECT_ERROR(store.index({docs() / "fou"}, tokenizer, {}), ErrorCode::not_found, "fou");
 }
 
+TEST_F(StoreTest, PathsThatAreGoneAreRemovedUnderRelativeNames) {
+  doc("a/one", "the text of one");
+  doc("b/two", "the text of two");
+  Store store = create();
+  const fs::path before = fs::current_path();
+  fs::current_path(docs());
+  EXPECT_EQ(store.index({"a", "b"}, tokenizer, {}).files_indexed, 2u);
+  fs::remove_all("b");
+  EXPECT_EQ(store.index({"a", "b"}, tokenizer, {}).files_removed, 1u);
+  fs::current_path(before);
+  EXPECT_EQ(store.chunk_count(), 1u);
+}
+
+TEST_F(StoreTest, AGoneFileThatHeldNoTextIsForgotten) {
+  doc("one", "the text of one");
+  const fs::path empty = doc("empty", "");
+  Store store = create();
+  index(store);
+  fs::remove(empty);
+  EXPECT_EQ(store.index({empty}, tokenizer, {}).chunks_total, 1u);
+  HONE_EXPECT_ERROR(store.index({empty}, tokenizer, {}), ErrorCode::not_found, "empty");
+}
+
 TEST_F(StoreTest, TheStoreDoesNotIndexItself) {
   scratch.write("notes.txt", "a note");
   Store store = create();

@@ -39,7 +39,7 @@ struct TextScore {
 
 // Bits of `text` under the base. Where the model's file says that texts start with BOS, every window does.
 // Throws Error{bad_input} if the text is too short to predict a token, or window or stride do not fit;
-// Error{cancelled}. A window that with BOS before it would exceed the model's context is a token shorter.
+// Error{corrupt} for a loss that is not finite, Error{cancelled}. A window too long with BOS is a token shorter.
 TextScore score(const Model& model, std::string_view text, const ScoreOptions& options, const Watch& watch = {});
 
 // Full-batch Adam (Kingma & Ba 2015) on a LoRA adapter; state starts empty and dies with the object.
@@ -75,7 +75,7 @@ size_t store_vectors(const Model& model, Store& store, const Watch& watch = {});
 size_t store_vectors(const TextEncoder& encoder, Store& store, const Watch& watch = {});
 
 // Writes into the store (opened with Store::create) which encoder makes its vectors, the one that is at `path` and was
-// opened with precision fp32; nullptr: the model's own hidden states.
+// opened with precision fp32; nullptr: the model's own hidden states. Throws Error{bad_input} if `path` is missing.
 void remember_encoder(Store& store, const TextEncoder* encoder, const std::filesystem::path& path = {});
 // Opens the encoder that the store remembers, from where it was or from `elsewhere`; nullptr if it remembers none.
 // Throws Error{bad_input} if what is there now has another hash or `elsewhere` is given and the store remembers none,
@@ -105,7 +105,7 @@ struct PublishedOptions {
   uint64_t seed = 0;
 };
 // `neighbours` are token sequences, BOS not included. `after`, if given, is called behind each with how many were read
-// so far and the adapter as it is then. Throws Error{cancelled}.
+// so far and the adapter as it is then. Throws Error{bad_input} for options that do not fit, Error{cancelled}.
 Adapter published_protocol(const Model& model, std::span<const std::vector<Token>> neighbours,
                            const PublishedOptions& options, const Watch& watch = {},
                            const std::function<void(size_t read, const Adapter& adapter)>& after = {});
@@ -137,15 +137,15 @@ struct LearnOptions {
   uint64_t gradient_budget = default_gradient_budget;
   uint64_t seed = 0;
 };
-// Factored second moments of chunk gradients (Adafactor form, Shazeer & Stern 2018) and relative step sizes
-// η_b ∝ mean ⟨g_successor, Δ_b⟩ / mean ‖Δ_b‖²_Fisher over pairs, Δ_b from the chunk's neighbours in other files.
+// Factored second moments of chunk gradients (Adafactor form, Shazeer & Stern 2018) and relative step sizes of mean 1,
+// η_b ∝ max(0, −mean ⟨g_successor, Δ_b⟩ / mean ‖Δ_b‖²_Fisher), Δ_b from the chunk's neighbours in other files.
 // Saves them in the store (opened with Store::create) and returns them. Throws Error{bad_input} if there is no chunk of
 // two tokens or more or the store is open for reading, Error{cancelled, io}.
 CorpusStatistics learn_statistics(const Model& model, Store& store, const LearnOptions& options,
                                   const Watch& watch = {});
 // first_layer −1 means default_first_adapted_layer, here and below.
 bool has_statistics(const Model& model, const Store& store, int first_layer);
-// Throws Error{not_found} that says to run `hone index` if the store holds none for these layers.
+// Throws Error{not_found} that says to run `hone index` if the store holds none for these layers, Error{corrupt, io}.
 CorpusStatistics load_statistics(const Model& model, const Store& store, int first_layer);
 
 struct StoredGradients {
@@ -159,7 +159,7 @@ StoredGradients store_gradients(const Model& model, const Store& store, const Co
 
 // ΔW = −relative_step · mean over neighbours of G / D at the base weights; the step size η scales it later. Gradient
 // rows come from the store where it keeps them and are computed and kept otherwise. `computed`, if given, counts those.
-// `form`: fp32 for dense additions, int8 for quantized ones. Throws Error{cancelled}.
+// `form`: fp32 for dense additions, int8 for quantized ones; the way back is the model's. Throws Error{cancelled}.
 Adapter neighbour_direction(const Model& model, const Store& store, const CorpusStatistics& statistics,
                             std::span<const Chunk> neighbours, uint64_t gradient_budget,
                             Precision form = Precision::fp32, const Watch& watch = {}, size_t* computed = nullptr);
@@ -257,7 +257,7 @@ class Session {
                       const std::function<void(std::string_view)>& stream = {});
 
   // −log p of every token of `continuation` under the mixture that `complete` would answer `prompt` with, natural
-  // logarithm, and under the base.
+  // logarithm, and under the base. `admits`: which chunks may be neighbours, empty: all. Throws as complete() does.
   struct Scored {
     std::vector<double> mixture, base;
     Report report;
@@ -270,7 +270,7 @@ class Session {
   std::unique_ptr<Impl> impl_;
 };
 
-// The base alone, with the same sampling.
+// The base alone, with the same sampling. Throws Error{bad_input, cancelled} as Session::complete does.
 Completion complete_with_base(const Model& model, std::span<const Token> prompt, const SamplingOptions& sampling,
                               const Watch& watch = {}, const std::function<void(std::string_view)>& stream = {});
 
@@ -327,7 +327,7 @@ struct Evaluation {
   std::vector<EvaluationTable> tables;
 };
 
-// Throws Error{bad_input} if no file is long enough, Error{not_found, io, cancelled}.
+// Throws Error{bad_input} if no file is long enough or options do not fit, Error{not_found, corrupt, io, cancelled}.
 Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
                     const std::vector<std::filesystem::path>& files, const EvaluationOptions& options,
                     const Watch& watch = {});

@@ -64,11 +64,11 @@ struct Interval {
 };
 
 // Percentile bootstrap of the mean, 2.5 % to 97.5 %: `draws` resamples with replacement from the stream (seed,
-// "bootstrap"). Pass differences of pairs for a paired interval. Throws Error{bad_input} if values is empty.
+// "bootstrap"). Pass differences of pairs for a paired interval. Throws Error{bad_input} for none, or one not finite.
 Interval bootstrap_mean(std::span<const double> values, uint64_t seed = 0, size_t draws = 10000);
 // count/total and its Wilson score interval (Wilson 1927), which unlike a bootstrap has a width at 0 and at 1. Throws
 // Error{bad_input} unless count ≤ total, total > 0.
 Interval share_interval(size_t count, size_t total);
-double median(std::vector<double> values);
+double median(std::vector<double> values);  // throws Error{bad_input} for none, or one that is not finite
 
 }  // namespace hone::decide

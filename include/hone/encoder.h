@@ -19,7 +19,7 @@ enum class Pooling {
   mean,        // Σ_t h_t / n
   cls,         // h_1
   last,        // h_n
-  directions,  // the mean of h_t / ‖h_t‖ over all tokens but the first, which is a sink in language models
+  directions,  // the mean of h_t / ‖h_t‖ over all tokens but the first, a sink in language models; of h_1 if n = 1
 };
 std::string_view name(Pooling pooling);  // "mean", "cls", "last", "directions"
 // Throws Error{bad_input} listing the names.

@@ -26,7 +26,7 @@ struct LinearHead {
 };
 
 // One safetensors file: "weight" [C, d], "bias" [C], and the classes' names. Writing is atomic. `labels` is empty or
-// holds C names. Throws Error{io, bad_input}; opening throws Error{not_found, corrupt} naming the file.
+// holds C names. Throws Error{io, bad_input}; opening Error{not_found, corrupt, unsupported, io} naming the file.
 void save_head(const std::filesystem::path& path, const LinearHead& head, std::span<const std::string> labels = {});
 struct NamedHead {
   LinearHead head;
@@ -46,7 +46,7 @@ void log_softmax(MatrixView logits);
 struct HeadFit {
   double ridge = 1e-4;
   int max_iterations = 500;
-  double tolerance = 1e-5;  // stops when no entry of the gradient exceeds it
+  double tolerance = 1e-5;  // stops when no entry of the gradient exceeds it, in units of its column's deviation
 };
 LinearHead fit_head(ConstMatrixView x, std::span<const int> y, size_t classes, const HeadFit& fit = {},
                     const Watch& watch = {});

@@ -39,7 +39,7 @@ struct MaskedAnswers {
 
 // One local head a query. `start` is a head on dense codes [C, S]; codes are those of the points, of which y [n] are
 // the labels. Queries are worked on side by side; an answer depends neither on the other queries nor on the number of
-// threads. Throws Error{bad_input} naming what does not fit, Error{cancelled}.
+// threads. Throws Error{bad_input} naming what does not fit (an absent neighbour, −1, too), Error{cancelled}.
 MaskedAnswers masked_answers(const LinearHead& start, const SparseCodes& codes, std::span<const int> y,
                              const NeighbourIds& neighbours, const SparseCodes& queries, const MaskTraining& training,
                              const Watch& watch = {});

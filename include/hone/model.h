@@ -28,7 +28,7 @@ struct MatrixId {
 };
 std::string name(MatrixId id);
 
-// How the frozen products are computed. Gradients, LoRA and dense additions are fp32 always.
+// How the frozen products are computed. LoRA and dense additions are fp32 always, gradients unless int8 is asked for.
 enum class Precision {
   fp32,  // the reference
   int8,  // weights int8 with a scale per output row, activations uint8 with a scale per token
@@ -70,7 +70,7 @@ class Adapter {
   std::map<MatrixId, Quantized> quantized;  // ΔW that int8 products can read
   std::map<MatrixId, LowRank> low_rank;     // LoRA (Hu et al. 2021), no extra scale
 
-  // LoRA on all seven matrices of layers [first_layer, L): A ~ N(0, 1/in) from the stream (seed, "lora"), B = 0.
+  // LoRA on all seven matrices of layers [first_layer, L): A ~ N(0, 1/in) of (seed, "lora"), B = 0. Error{bad_input}.
   static Adapter lora(const Model& model, int first_layer, int rank, uint64_t seed = 0);
   Adapter copy() const;
   // Turns every dense ΔW into its quantized form, half of the memory. Its quantum is relative to ΔW itself.
@@ -257,7 +257,7 @@ class Model {
   // Packed ragged batch: the rows of all sequences one after the other, P rows in all, tokens of a shared prefix left
   // out. A row's result does not depend, to the last bit, on what else is in the batch, nor on how a sequence is cut
   // into calls by a cache, nor on what it shares.
-  // Token embeddings [P, D]. Throws Error{bad_input} for an id outside the vocabulary or a wrong shared prefix.
+  // Token embeddings [P, D]. Throws Error{bad_input} for a wrong id or prefix, Error{corrupt} for a row not finite.
   Matrix embed(std::span<const Sequence> batch) const;
   // The residual stream `x` [P, D] through layers [first, last). With a tape (no caches then) activations are kept for
   // backward. Adapters with additions below `first` are not seen. Throws Error{bad_input} if a sequence exceeds

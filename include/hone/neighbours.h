@@ -63,7 +63,7 @@ class NeighbourIndex {
   // Copies the points; flat keeps a byte for every value beside them. The same points, options and seed make the same
   // flat or ivf index whatever the number of threads; the graph of hnsw depends on which thread is faster. Throws
   // Error{bad_input} for no points, for one that is not finite (its row is named) and for options that do not fit,
-  // Error{cancelled}.
+  // Error{unsupported} for more points than an index holds or what FAISS cannot do, Error{cancelled}.
   static NeighbourIndex build(ConstMatrixView points, const NeighbourOptions& options = {}, const Watch& watch = {});
   NeighbourIndex(NeighbourIndex&&) noexcept;
   NeighbourIndex& operator=(NeighbourIndex&&) noexcept;
@@ -172,7 +172,7 @@ class Experts {
 
   // One safetensors file: "centroids" [E, d], "weights" [E·C, d], "bias" [E, C], the metric and the classes' names
   // (`labels`: empty or C names). Writing is atomic. Throws Error{not_found, io, bad_input}; opening throws
-  // Error{not_found, corrupt} naming the file.
+  // Error{not_found, corrupt, unsupported, io} naming the file.
   void save(const std::filesystem::path& path, std::span<const std::string> labels = {}) const;
   static Experts open(const std::filesystem::path& path);
 

@@ -100,7 +100,7 @@ class ActivationBatches {
   virtual Place place(size_t row) const = 0;
 };
 
-// Rows of a .npy file [n, d] that stays mapped. Throws Error{not_found, corrupt, bad_input} naming the file.
+// Rows of a .npy file [n, d] that stays mapped. Throws Error{not_found, corrupt, unsupported, bad_input} naming it.
 std::unique_ptr<ActivationBatches> open_activations(const std::filesystem::path& npy, uint64_t seed);
 
 // Texts cut into windows that a model reads at once: at most `tokens` of them, BOS apart, and no more than its context
@@ -175,7 +175,7 @@ class SaeTrainer {
   // The loss of the next step and its gradients, before clipping; takes no step.
   SaeStep gradients(ConstMatrixView x, SaeGradients& to);
   // Steps until `training.steps` are done, with a checkpoint every `every` steps (0: only at the end and when it is
-  // cancelled) if `checkpoint` is not empty. Every step is offered to `seen`.
+  // cancelled) if `checkpoint` is not empty. Every step is offered to `seen`. Throws as step(), Error{io, cancelled}.
   void run(ActivationBatches& batches, const std::filesystem::path& checkpoint, uint64_t every,
            const std::function<void(const SaeStep&)>& seen, const Watch& watch);
 
@@ -239,7 +239,7 @@ struct ReportOptions {
 // A page of features that needs nothing else: how often each fires, its largest examples, its tokens. Throws
 // Error{bad_input, cancelled}.
 std::string feature_report(const Sae& sae, ActivationBatches& source, const ReportOptions& options, const Watch& watch);
-// A <img> that holds 8-bit grey pixels [height, width], 0 black to 255 white.
+// A <img> of 8-bit grey pixels [height, width], 0 black to 255 white. Throws Error{bad_input} for another size.
 std::string image_html(std::span<const float> pixels, size_t width, size_t height);
 // A text with &, <, > and quotes as HTML wants them; bytes that are not UTF-8 become U+FFFD.
 std::string escape_html(std::string_view text);

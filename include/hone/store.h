@@ -106,7 +106,7 @@ class Store {
   // Error{bad_input} if it was built with another model (both models are named) or is a folder with other files in it,
   // Error{unsupported} if a newer hone made it, Error{corrupt, io}.
   static Store create(const std::filesystem::path& directory, const StoreIdentity& identity);
-  // Opens for reading. Throws Error{not_found} that says to run `hone index`, Error{bad_input} for another model.
+  // Opens for reading. Throws Error{not_found} that says to run `hone index`, otherwise as create() does.
   // An empty identity is not checked. Who may not write into the folder must not read it while it is being indexed.
   static Store open(const std::filesystem::path& directory, const StoreIdentity& identity = {});
   Store(Store&&) noexcept;
@@ -128,7 +128,7 @@ class Store {
   size_t chunk_count() const;
   // All ids, ascending.
   std::vector<int64_t> chunk_ids() const;
-  // Throws Error{not_found}.
+  // Throws Error{not_found, corrupt}.
   Chunk chunk(int64_t id) const;
   // The chunk that follows `id` in its document. Text that repeats itself can lead back to a chunk met before.
   std::optional<Chunk> successor(int64_t id) const;
@@ -158,7 +158,7 @@ class Store {
   // near duplicates of a chunk that was chosen are passed over. In the order of choice. Throws as nearest() does.
   std::vector<Neighbour> sift(const Encoder& encoder, std::span<const float> query, size_t count) const;
 
-  // Small named values that live with the corpus (learned statistics). Writing needs create().
+  // Small named values that live with the corpus (learned statistics). Writing needs create(); Error{corrupt, io}.
   void set_value(const std::string& name, std::span<const std::byte> value);
   std::optional<std::vector<std::byte>> value(const std::string& name) const;
 

@@ -111,18 +111,15 @@ class Evaluator {
     options_.session.first_layer = first_layer_;
   }
 
-  // One window with the neighbours that `admits` accepts, added to the table.
-  Retrieved run(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
-                const Watch& watch) {
+  // The table of one window, with the neighbours that `admits` accepts.
+  EvaluationTable run(const Window& window, const std::function<bool(const Chunk&)>& admits, const Watch& watch) {
+    EvaluationTable table;
     const Retrieved retrieved = options_.protocol == Protocol::complete ? as_completed(window, admits, table, watch)
                                                                         : as_scored(window, admits, table, watch);
-    count(retrieved, table);
-    return retrieved;
-  }
-
-  void count(const Retrieved& retrieved, EvaluationTable& table) const {
-    table.without_neighbours += !retrieved.neighbours;
-    table.without_context += retrieved.neighbours && !retrieved.context && options_.session.context_neighbours > 0;
+    table.without_neighbours = retrieved.neighbours ? 0 : 1;
+    table.without_context =
+        retrieved.neighbours && !retrieved.context && options_.session.context_neighbours > 0 ? 1 : 0;
+    return table;
   }
 
   const std::vector<double>& window_bytes() const { return window_bytes_; }
@@ -146,7 +143,7 @@ class Evaluator {
     EvaluationRow& complete =
         row_of(table, "complete", fmt::format("weights from the prompt, floor {:g}", options_.session.floor));
     complete.bits.push_back(total(scored.mixture));
-    complete.bound_bits = std::max(complete.bound_bits, scored.report.answer_bound_bits);
+    complete.bound_bits = scored.report.answer_bound_bits;
     for (const auto& [stage, seconds] : scored.report.seconds) seconds_of(complete.seconds, stage) += seconds;
     return {!scored.report.neighbours.empty(),
             std::ranges::any_of(scored.report.neighbours, &Report::Source::in_context)};
@@ -244,7 +241,7 @@ class Evaluator {
         }
       EvaluationRow& to = row_of(table, name, settings);
       to.bits.push_back(mixture_bits(read.losses, chosen, prior, sharing));
-      to.bound_bits = std::max(to.bound_bits, decide::Mixture(prior, sharing).bound_bits(tokens));
+      to.bound_bits = decide::Mixture(prior, sharing).bound_bits(tokens);
     };
     std::vector<size_t> steps = families.neighbour_steps;
     steps.insert(steps.end(), families.prompt_steps.begin(), families.prompt_steps.end());
@@ -286,6 +283,17 @@ class Evaluator {
   CorpusStatistics statistics_;
   std::vector<double> window_bytes_;
 };
+
+void append(const EvaluationTable& window, EvaluationTable& table) {
+  table.without_neighbours += window.without_neighbours;
+  table.without_context += window.without_context;
+  for (const EvaluationRow& from : window.rows) {
+    EvaluationRow& to = row_of(table, from.name, from.settings);
+    to.bits.push_back(from.bits.front());
+    to.bound_bits = std::max(to.bound_bits, from.bound_bits);
+    for (const auto& [stage, seconds] : from.seconds) seconds_of(to.seconds, stage) += seconds;
+  }
+}
 
 // `runs`: windows whose seconds are in the rows.
 void summarize(EvaluationTable& table, const std::vector<double>& window_bytes, size_t runs) {
@@ -377,20 +385,16 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
     const auto not_duplicate = [&](const Chunk& chunk) {
       return resolved(chunk.location) != self && scored.share_in(chunk.tokens) <= checked.duplicate_share;
     };
-    const Retrieved retrieved = evaluator.run(window, not_itself, result.tables[0], watch);
+    EvaluationTable of_window = evaluator.run(window, not_itself, watch);
+    append(of_window, result.tables[0]);
     for (EvaluationTable& table : result.tables) table.removed += among_first.size();
-    if (!among_first.empty()) ++with_duplicates;
-    if (among_first.empty()) {
-      evaluator.count(retrieved, result.tables[1]);
-      for (size_t r = 0; r < result.tables[0].rows.size(); ++r) {
-        const EvaluationRow& from = result.tables[0].rows[r];
-        EvaluationRow& to = row_of(result.tables[1], from.name, from.settings);
-        to.bits.push_back(from.bits.back());
-        to.bound_bits = std::max(to.bound_bits, from.bound_bits);
-      }
+    if (!among_first.empty()) {
+      ++with_duplicates;
+      of_window = evaluator.run(window, not_duplicate, watch);
     } else {
-      evaluator.run(window, not_duplicate, result.tables[1], watch);
+      for (EvaluationRow& row : of_window.rows) row.seconds.clear();
     }
+    append(of_window, result.tables[1]);
   }
   watch.report("evaluate", windows.size(), windows.size());
   result.windows = windows.size();

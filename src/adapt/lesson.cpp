@@ -45,9 +45,12 @@ bool Teacher::fit_context(size_t tokens, Lesson& lesson) const {
   const auto room = static_cast<size_t>(model.config().context);
   const size_t wanted = lesson.in_context.size();
   while (!lesson.in_context.empty() && lesson.context.size() + tokens + 1 > room) {
-    const size_t farthest = lesson.neighbours[lesson.in_context.front()].tokens.size();
-    lesson.context.erase(lesson.context.begin(), lesson.context.begin() + static_cast<std::ptrdiff_t>(farthest));
-    lesson.in_context.erase(lesson.in_context.begin());
+    const auto farthest = std::ranges::max_element(lesson.in_context);
+    std::ptrdiff_t before = 0;
+    for (auto i = lesson.in_context.begin(); i != farthest; ++i) before += std::ssize(lesson.neighbours[*i].tokens);
+    const auto begin = lesson.context.begin() + before;
+    lesson.context.erase(begin, begin + std::ssize(lesson.neighbours[*farthest].tokens));
+    lesson.in_context.erase(farthest);
   }
   return lesson.in_context.size() == wanted;
 }

@@ -32,7 +32,7 @@ struct Teacher {
   // read of them holds.
   void find_neighbours(std::span<const Token> text, size_t wanted, const std::function<bool(const Chunk&)>& admits,
                        std::span<const int64_t> read_before, Lesson& lesson, const CancelToken& cancel) const;
-  // Leaves out neighbours that would be read, the first read first, while they, BOS and a text of `tokens` are too long
+  // Leaves out neighbours that would be read, the farthest first, while they, BOS and a text of `tokens` are too long
   // for the model; false if any is.
   bool fit_context(size_t tokens, Lesson& lesson) const;
   // What there is to learn from: neighbours that were found, and a text of `prompt_tokens`.

@@ -164,7 +164,8 @@ void add_classify(Command program) {
       .shows_default();
   command
       .option("--votes", options.votes,
-              "Neighbours that vote (default: of 1, 5, 10, 20, 50, 100 what is right about most training points)")
+              "Neighbours that vote (default: of 1, 5, 10, 20, 50, 100 what is right about most of a sample of "
+              "training points)")
       .positive();
   command.option("--solver", arguments->solver, "Of local heads: adam (published) or lbfgs (second order)")
       .one_of({"adam", "lbfgs"})

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/files.h"
+#include "base/rounding.h"
 #include "cli/options.h"
 
 namespace hone::cli {
@@ -87,7 +88,7 @@ void print_classify_table(const ClassifyOptions& options, const Classification& 
           text += fmt::format("{}{:.2f}", text.empty() ? "" : " ", weight);
         return text;
       }(),
-      result.prior.trust, bound_text(std::max(0.0, result.prior.bound_bits()), 2));
+      result.prior.trust, rounded_up(result.prior.bound_bits(), 2));
   for (const ClassifyScore& score : scores)
     if (std::isinf(score.log_loss.mean))
       fmt::print("{}: heads diverged, and are counted as wrong; give a smaller --learning-rate or fewer --steps\n",

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 
+#include "base/rounding.h"
 #include "cli/commands.h"
 #include "cli/progress.h"
 #include "cli/session_options.h"
@@ -77,13 +78,13 @@ void print_report(const Completion& completion) {
   if (report.evidence_tokens > 0)
     fmt::print(stderr, "evidence: {} prompt tokens took {:.1f} bits, the base {:.1f}; never more than {} longer\n",
                report.evidence_tokens, report.evidence_mixture_bits, report.evidence_base_bits,
-               bound_text(report.bound_bits, 1));
+               rounded_up(report.bound_bits, 1));
   else if (report.experts.size() > 1)
     fmt::print(stderr,
                "evidence: none, the prompt has no block that can be judged (--block-tokens); weights are the prior\n");
   fmt::print(stderr,
-             "bound: every token keeps at least {:g} x the base's probability, these {} take at most {} bits more\n",
-             report.floor, completion.tokens.size(), bound_text(report.answer_bound_bits, 1));
+             "bound: every token keeps at least {} x the base's probability, these {} take at most {} bits more\n",
+             report.floor, completion.tokens.size(), rounded_up(report.answer_bound_bits, 1));
   fmt::print(stderr, "first token after {:.2f} s, then {:.1f} tokens/s;", completion.seconds_to_first_token,
              completion.tokens_per_second);
   for (const auto& [stage, seconds] : report.seconds) fmt::print(stderr, " {} {:.2f} s", stage, seconds);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include "base/rounding.h"
 #include "cli/commands.h"
 #include "cli/progress.h"
 #include "cli/session_options.h"
@@ -84,7 +85,7 @@ void print_table(const EvaluationTable& table, size_t windows) {
     fmt::print("{:<22} {:>7.4f} {:>8.2f} {:>18} {:>8.2f} {:>8.2f} {:>9} {:>9.2f} {:>7} {:>9}\n", row.name, row.bpb,
                100 * row.gain.mean, fmt::format("[{:.2f}, {:.2f}]", 100 * row.gain.low, 100 * row.gain.high),
                100 * row.gain_median, 100 * row.gain_corpus, fmt::format("{} of {}", row.worse, windows),
-               row.harm_bits_max, row.bound_bits < 0 ? "-" : bound_text(row.bound_bits, 2),
+               row.harm_bits_max, row.bound_bits < 0 ? "-" : rounded_up(row.bound_bits, 2),
                seconds > 0 ? fmt::format("{:.2f}", seconds) : "");
   }
   if (table.without_neighbours > 0)

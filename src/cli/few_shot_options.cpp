@@ -7,6 +7,7 @@
 #include <cmath>
 #include <optional>
 
+#include "base/rounding.h"
 #include "cli/examples.h"
 #include "cli/terminal_text.h"
 
@@ -120,7 +121,7 @@ void FewShotArguments::add_to(Command command) {
   command.option("--floor", options.floor, "Every answer keeps so much of the in-context probability").shows_default();
   command.option("--seed", options.seed, "Of --subspace random").shows_default();
   command.flag("--exact-update", options.exact_update, "Answer with updated weights, not the linearised prediction");
-  command.flag("--descent", options.descent, "Also run gradient descent itself and show how it differs");
+  command.flag("--descent", options.descent, "Also run gradient descent itself; its outputs stand beside the others");
   command.flag("--json", json, "Print one JSON object");
 }
 
@@ -251,7 +252,7 @@ std::string decision_sentence(const FewShotAnswer& answer) {
       "{}: {} ({}). Adapted predictions weigh {:.2f} after the leave-one-out labels: {}, at most {} "
       "bits worse than in-context whatever is true.",
       report.adapt ? "Adapt" : "The theory advises against adapting", how_far, reason, 1 - report.weights[0], outcome,
-      bound_text(report.bound_bits, 2));
+      rounded_up(report.bound_bits, 2));
 }
 
 }  // namespace hone::cli

@@ -84,11 +84,6 @@ std::string score_text(Retrieval retrieval, double score) {
   return fmt::format("{:.{}f}", score, retrieval == Retrieval::bm25 ? 2 : retrieval == Retrieval::fused ? 4 : 3);
 }
 
-std::string bound_text(double bits, int decimals) {
-  const double unit = std::pow(10, -decimals);
-  return fmt::format("{:.{}f}", std::ceil(bits / unit - 1e-9) * unit, decimals);
-}
-
 nlohmann::json seconds_json(const StageSeconds& stages) {
   nlohmann::json object = nlohmann::json::object();
   for (const auto& [stage, seconds] : stages) object[stage] = seconds;

@@ -57,8 +57,6 @@ void require_vectors_for_encoder(Retrieval retrieval, const std::filesystem::pat
 // nullptr for the model itself or if no vectors are needed. See open_encoder().
 std::shared_ptr<const TextEncoder> encoder_for(const Store& store, Retrieval retrieval,
                                                const std::filesystem::path& encoder);
-// A promise in bits with so many decimals, never less than what is promised.
-std::string bound_text(double bits, int decimals);
 // A neighbour's score with the digits that tell neighbours apart.
 std::string score_text(Retrieval retrieval, double score);
 

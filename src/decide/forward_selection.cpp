@@ -1,5 +1,5 @@
 // Choosing blocks one by one: each candidate is judged by the filter's weights w = q_T(K)k with itself added, computed
-// by T − 1 products. What is added stays.
+// by T − 1 products, or in K's eigenvectors where one T is asked for that costs more. What is added stays.
 #include <functional>
 #include <limits>
 
@@ -10,6 +10,8 @@
 
 namespace hone::decide {
 namespace {
+
+constexpr size_t products_of_a_spectrum = 12;  // the eigenvectors of n examples cost as much as 12 n products
 
 struct Judgement {
   double value = 0;
@@ -26,6 +28,13 @@ void descend(const BlockSum& sum, double rho, size_t steps, const Visit& visit) 
     for (size_t i = 0; i < n; ++i) w[i] += rho * (sum.query[i] - kw[i]);
     visit(t, w);
   }
+}
+
+// k_xᵀ q_T(K) r in K's eigenvectors. What rounding left below 0 in a sum of a few blocks is clipped, whatever its size.
+double correction_after(const BlockSum& sum, std::span<const double> residuals, double rho, size_t steps) {
+  const Spectrum spectrum(sum.kernel, std::numeric_limits<double>::max());
+  return correction(descent_filter(spectrum, rho, static_cast<double>(steps)), spectrum.coordinates(sum.query, "query"),
+                    spectrum.coordinates(residuals, "residuals"));
 }
 
 // Adds the block with the best judgement, ties to the smallest index, until the budget is spent.
@@ -72,14 +81,16 @@ BlockPath greedy_blocks(const BlockKernels& blocks, const Spectrum& full, std::s
   check_descent(blocks, full, rho, steps);
   check_size("residuals", residuals.size(), blocks.examples());
   check_finite("residuals", residuals);
+  const bool by_products = steps < products_of_a_spectrum * residuals.size();
   const auto judge = [&](const BlockSum& sum) {
-    Judgement judgement{0, steps};
-    descend(sum, rho, steps, [&](size_t t, const std::vector<double>& w) {
-      if (t < steps) return;
-      const double correction = dot(w.data(), residuals.data(), w.size());
-      judgement.value = correction * correction;
-    });
-    return judgement;
+    double value = 0;
+    if (by_products)
+      descend(sum, rho, steps, [&](size_t t, const std::vector<double>& w) {
+        if (t == steps) value = dot(w.data(), residuals.data(), w.size());
+      });
+    else
+      value = correction_after(sum, residuals, rho, steps);
+    return Judgement{value * value, steps};
   };
   return select(blocks, budget, judge, std::greater<>());
 }

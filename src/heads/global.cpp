@@ -14,8 +14,9 @@
 namespace hone {
 namespace {
 
-constexpr double far_from_flat = 0.01;  // an entry of a gradient where no minimum is near
-constexpr size_t chunk = 256;           // rows whose sums are one term, whatever the number of threads
+constexpr double far_from_flat = 0.01;    // an entry of a gradient where no minimum is near
+constexpr double least_variation = 1e-6;  // of a column, beside its mean
+constexpr size_t chunk = 256;             // rows whose sums are one term, whatever the number of threads
 
 [[noreturn]] void refuse_fit(const HeadFit& fit) {
   throw Error(ErrorCode::bad_input,
@@ -24,7 +25,7 @@ constexpr size_t chunk = 256;           // rows whose sums are one term, whateve
                           fit.max_iterations, fit.ridge));
 }
 
-// Columns less their means.
+// Columns less their means. One that varies by less than a float beside its mean can hold says nothing: it is 0.
 struct Centred {
   explicit Centred(ConstMatrixView from)
       : x(Matrix::uninitialized(from.rows, from.cols)), mean(from.cols), spread(from.cols) {
@@ -37,6 +38,12 @@ struct Centred {
         x.row(i)[j] = static_cast<float>(value);
         spread[j] += value * value / n;
       }
+    for (size_t j = 0; j < from.cols; ++j) {
+      const double rounding = least_variation * mean[j];
+      if (spread[j] > rounding * rounding) continue;
+      spread[j] = 0;
+      for (size_t i = 0; i < from.rows; ++i) x.row(i)[j] = 0;
+    }
   }
 
   Matrix x;
@@ -71,25 +78,15 @@ class GlobalObjective : public LineObjective {
       for (size_t c = 0; c < classes_; ++c) sums[c] += residuals_.row(i)[c];
     std::ranges::copy(sums, to + matrix);
   }
-  // The Hessian's diagonal at 0, where every class has probability 1/C.
   void precondition(float* values) const override {
-    const double share = static_cast<double>(classes_ - 1) / static_cast<double>(classes_ * classes_);
-    for (size_t c = 0; c < classes_; ++c)
-      for (size_t j = 0; j < x_.cols; ++j)
-        if (const double curvature = share * centred_.spread[j] + ridge_; curvature > 0)
-          values[c * x_.cols + j] = static_cast<float>(values[c * x_.cols + j] / curvature);
-    for (size_t c = 0; c < classes_; ++c)
-      values[classes_ * x_.cols + c] = static_cast<float>(values[classes_ * x_.cols + c] / share);
-  }
-  // No entry of the gradient exceeds `tolerance`, in units of its column's deviation where that is more than 1.
-  bool flat(double tolerance) {
-    Matrix slope(1, size());
-    gradient(slope.data());
-    const auto unit = [&](size_t i) {
-      return i < classes_ * x_.cols ? std::max(1.0, std::sqrt(centred_.spread[i % x_.cols])) : 1;
-    };
     for (size_t i = 0; i < size(); ++i)
-      if (std::abs(slope.data()[i]) > tolerance * unit(i)) return false;
+      if (const double here = curvature(i); here > 0) values[i] = static_cast<float>(values[i] / here);
+  }
+  // In units in which a bias has curvature 1.
+  bool flat(const float* gradient, double tolerance) const override {
+    const double bias = curvature(size() - 1);
+    for (size_t i = 0; i < size(); ++i)
+      if (!(std::abs(gradient[i]) <= tolerance * std::sqrt(curvature(i) / bias))) return false;
     return true;
   }
   void aim(const float* direction) override {
@@ -135,6 +132,11 @@ class GlobalObjective : public LineObjective {
   }
 
  private:
+  // The Hessian's diagonal at 0, where every class has probability 1/C.
+  double curvature(size_t i) const {
+    const double share = static_cast<double>(classes_ - 1) / static_cast<double>(classes_ * classes_);
+    return i < classes_ * x_.cols ? share * centred_.spread[i % x_.cols] + ridge_ : share;
+  }
   void add_row(size_t i, float t, LinePoint& sum) {
     const auto x = logits_.row(i), dx = change_.row(i), r = residuals_.row(i);
     const auto y = static_cast<size_t>(y_[i]);
@@ -182,7 +184,9 @@ LinearHead fit_head(ConstMatrixView x, std::span<const int> y, size_t classes, c
     watch.report("global head", static_cast<size_t>(i), static_cast<size_t>(fit.max_iterations));
     if (!lbfgs.step(objective, fit.tolerance)) break;
   }
-  if (fit.max_iterations > 0 && !objective.flat(std::max(far_from_flat, fit.tolerance))) refuse_fit(fit);
+  Matrix slope(1, objective.size());
+  objective.gradient(slope.data());
+  if (fit.max_iterations > 0 && !objective.flat(slope.data(), std::max(far_from_flat, fit.tolerance))) refuse_fit(fit);
   return objective.head();
 }
 

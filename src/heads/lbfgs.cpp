@@ -84,8 +84,7 @@ void Lbfgs::remember(float t) {
 
 bool Lbfgs::step(LineObjective& objective, double tolerance) {
   if (!begun_) objective.gradient(gradient_.data());
-  const auto exceeds = [&](float g) { return std::abs(g) > tolerance; };
-  if (std::none_of(gradient_.data(), gradient_.data() + size_, exceeds)) return false;
+  if (objective.flat(gradient_.data(), tolerance)) return false;
   find_direction(objective);
   double slope = dot(gradient_.data(), direction_.data(), size_);
   if (!(slope < 0)) {  // rounding has spoiled the memory

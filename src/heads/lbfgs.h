@@ -14,7 +14,8 @@ namespace hone {
 class LineObjective {
  public:
   virtual ~LineObjective() = default;
-  virtual void gradient(float* to) = 0;          // at the point
+  virtual void gradient(float* to) = 0;                                  // at the point
+  virtual bool flat(const float* gradient, double tolerance) const = 0;  // no entry of it exceeds `tolerance`
   virtual void precondition(float*) const {}     // values → M⁻¹ values, M about proportional to the Hessian
   virtual void aim(const float* direction) = 0;  // lines start at the point and go along `direction`
   virtual LinePoint at(float t) = 0;             // on that line
@@ -27,7 +28,7 @@ class Lbfgs {
   explicit Lbfgs(size_t most_weights, size_t memory = 8);
 
   void start(size_t size);  // forgets everything; the next function has `size` weights
-  // One iteration. False, with the objective unmoved, if no entry of the gradient exceeds `tolerance` or no step
+  // One iteration. False, with the objective unmoved, if the gradient is flat within `tolerance` or no step
   // decreases the value in single precision.
   bool step(LineObjective& objective, double tolerance);
 

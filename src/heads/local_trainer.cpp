@@ -27,6 +27,9 @@ class LocalObjective : public LineObjective {
     local_moments(points, moments_);
   }
 
+  bool flat(const float* gradient, double tolerance) const override {
+    return std::all_of(gradient, gradient + size_, [&](float g) { return std::abs(g) <= tolerance; });
+  }
   void gradient(float* to) override {
     local_gradient(points_, residuals_, classes_, to);
     add_scaled(ridge_, weights_, to, size_);

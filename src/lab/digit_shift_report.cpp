@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/parallel.h"
+#include "base/rounding.h"
 #include "hone/steps.h"
 #include "lab/digit_shift_rows.h"
 #include "lab/not_worse.h"
@@ -321,7 +322,7 @@ void add_bound(Report& report, std::span<const AtStep> all) {
       const auto& base = at.of("in context");
       const double excess = std::reduce(online.begin(), online.end()) - std::reduce(base.begin(), base.end());
       const double bound = online_mixture_bound(online.size());
-      lines.push_back({rule, fmt::format("{}", at.c), fmt::format("{:+.3f}", excess), fmt::format("{:.3f}", bound),
+      lines.push_back({rule, fmt::format("{}", at.c), fmt::format("{:+.3f}", excess), rounded_up(bound, 3),
                        excess <= bound ? "yes" : "no"});
       report.summary["bounded"].push_back({{"rule", rule}, {"c", at.c}, {"excess", excess}, {"bound", bound}});
     }

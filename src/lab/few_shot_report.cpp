@@ -11,6 +11,7 @@
 #include <numeric>
 
 #include "adapt/label_outputs.h"
+#include "base/rounding.h"
 #include "lab/number_list.h"
 
 namespace hone::lab {
@@ -182,9 +183,9 @@ Report few_shot_report(const Table& rows) {
     broken += worst[i] > bound[i] + 1e-9 ? 1 : 0;
     largest = std::max(largest, worst[i]);
   }
-  report.findings.push_back({fmt::format("queries whose answer is worse than in-context by more than {:.2f} bits for "
+  report.findings.push_back({fmt::format("queries whose answer is worse than in-context by more than {} bits for "
                                          "some label",
-                                         bound.front()),
+                                         rounded_up(bound.front(), 2)),
                              fmt::format("{} of {} (the worst: {:.2f} bits)", broken, worst.size(), largest),
                              "0 (the floor's bound)"});
   report.summary["bound"] = {{"bits", bound.front()}, {"broken", broken}, {"worst_bits", largest}};

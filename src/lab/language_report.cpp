@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/rounding.h"
 #include "lab/language_rows.h"
 
 namespace hone::lab {
@@ -119,8 +120,8 @@ void add_points(Report& report, const std::string& corpus, const std::string& ti
        published_text()});
   report.findings.push_back(
       {fmt::format("bits per byte, {}, mixture over base and every number of neighbours", title),
-       fmt::format("{:.3f} (gain, %: {}; {} made worse, {} by more than its bound of {:.2f} bits)", mixture.total,
-                   gain_text(mixture), mixture.worse, mixture.broken, mixture.bound),
+       fmt::format("{:.3f} (gain, %: {}; {} made worse, {} by more than its bound of {} bits)", mixture.total,
+                   gain_text(mixture), mixture.worse, mixture.broken, rounded_up(mixture.bound, 2)),
        "–"});
   report.summary["corpora"].push_back({{"corpus", corpus},
                                        {"duplicates", rows.text(0, "duplicates")},

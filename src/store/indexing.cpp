@@ -254,7 +254,7 @@ class Indexer {
 // Where a path that is gone was, as the walk would have written it.
 std::string location_of_gone(const fs::path& path) {
   std::error_code error;
-  fs::path location = fs::weakly_canonical(path, error);
+  fs::path location = fs::weakly_canonical(fs::absolute(path, error), error);
   if (error) return {};
   if (!location.has_filename()) location = location.parent_path();
   return location.string();
@@ -302,7 +302,7 @@ IndexReport Store::index(const std::vector<fs::path>& paths, const Tokenizer& to
   report.chunks_total = chunk_count();
   if (report.chunks_added > report.chunks_total / optimize_share)
     impl_->database.execute("INSERT INTO words (words) VALUES ('optimize')");
-  if (report.files_indexed + report.files_unchanged + report.files_removed == 0)
+  if (gone.empty() && report.files_indexed + report.files_unchanged + report.files_removed == 0)
     throw Error(ErrorCode::bad_input, nothing_indexed(paths, report));
   return report;
 }
