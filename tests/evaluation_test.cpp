@@ -2,6 +2,7 @@
 // help.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <numbers>
 #include <numeric>
@@ -243,7 +244,7 @@ TEST(EvaluateDuplicates, ATablesBoundIsOfItsOwnWindows) {
                       row(evaluation.tables[1], "complete").bound_bits};
   };
   const auto first = bounds({copied}), second = bounds({fresh}), both = bounds({copied, fresh});
-  ASSERT_NE(first[0], first[1]);
+  ASSERT_GT(first[0], std::max(first[1], second[1]));
   EXPECT_EQ(second[0], second[1]);
   for (size_t t = 0; t < 2; ++t) EXPECT_EQ(both[t], std::max(first[t], second[t]));
 }

@@ -163,7 +163,7 @@ StoredGradients store_gradients(const Model& model, const Store& store, const Co
 Adapter neighbour_direction(const Model& model, const Store& store, const CorpusStatistics& statistics,
                             std::span<const Chunk> neighbours, uint64_t gradient_budget,
                             Precision form = Precision::fp32, const Watch& watch = {}, size_t* computed = nullptr);
-// The same from the gradient of the mean loss on `tokens` (dynamic evaluation, Krause et al. 2018; one step).
+// The same of the mean loss on `tokens` (dynamic evaluation, Krause et al. 2018; one step), the way back in `form`.
 // `hidden`: the base's residual stream [tokens with BOS, D] below the statistics' first layer, where it is known.
 Adapter prompt_direction(const Model& model, const CorpusStatistics& statistics, std::span<const Token> tokens,
                          Precision form = Precision::fp32, const CancelToken& cancel = {}, ConstMatrixView hidden = {});

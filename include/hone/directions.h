@@ -56,7 +56,7 @@ struct BlockPath {
 
 // Query-Aware greedy, the rule of [DTV]'s experiments: adds the block b that maximises (k_xᵀ q_T(K_S + K^(b)) r)² with
 // k_x = k_S + k_x^(b). q_T(K)v is computed by its recurrence w ← w + ρ(v − Kw), T − 1 products and no
-// eigendecomposition per candidate (with T above 12 n one each). Ties go to the smallest index. `residuals` [n] are r.
+// eigendecomposition per candidate (from T = 12 n on one each). Ties go to the smallest index. `residuals` [n] are r.
 // O(budget · B · min(T, 12 n) · n²). Throws Error{bad_input} unless 0 ≤ ρ < 1/λ_max(K), T > 0; so does exact_blocks.
 BlockPath greedy_blocks(const BlockKernels& blocks, const Spectrum& full, std::span<const double> residuals, double rho,
                         size_t steps, size_t budget);

@@ -46,7 +46,7 @@ void log_softmax(MatrixView logits);
 struct HeadFit {
   double ridge = 1e-4;
   int max_iterations = 500;
-  double tolerance = 1e-5;  // stops when no entry of the gradient exceeds it, in units of its column's deviation
+  double tolerance = 1e-5;  // times √(variance + ridge C²/(C − 1)) of its column: what a gradient's entry may be left
 };
 LinearHead fit_head(ConstMatrixView x, std::span<const int> y, size_t classes, const HeadFit& fit = {},
                     const Watch& watch = {});

@@ -119,7 +119,7 @@ class Store {
   // time, then content; everything after a change of chunk_tokens); files of an earlier call below the same paths that
   // are gone are removed, also where the path itself is gone, files that cannot be read now are kept. Each file is one
   // transaction. Throws Error{not_found} for a path that does not exist and of which the store knows nothing,
-  // Error{bad_input} if nothing at all could be indexed, Error{cancelled, io}; what was committed stays.
+  // Error{bad_input} if nothing at all could be indexed or removed, Error{cancelled, io}; what was committed stays.
   IndexReport index(const std::vector<std::filesystem::path>& paths, const Tokenizer& tokenizer,
                     const IndexOptions& options, const Watch& watch = {});
 

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-
 #include "hone/adapt.h"
 
 namespace hone::cli {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/parallel.h"
@@ -14,9 +15,9 @@
 namespace hone {
 namespace {
 
-constexpr double far_from_flat = 0.01;    // an entry of a gradient where no minimum is near
-constexpr double least_variation = 1e-6;  // of a column, beside its mean
-constexpr size_t chunk = 256;             // rows whose sums are one term, whatever the number of threads
+constexpr double far_from_flat = 0.01;  // an entry of a gradient where no minimum is near
+constexpr double least_variation = std::numeric_limits<float>::epsilon();  // of a column, beside its mean
+constexpr size_t chunk = 256;  // rows whose sums are one term, whatever the number of threads
 
 [[noreturn]] void refuse_fit(const HeadFit& fit) {
   throw Error(ErrorCode::bad_input,
@@ -25,7 +26,7 @@ constexpr size_t chunk = 256;             // rows whose sums are one term, whate
                           fit.max_iterations, fit.ridge));
 }
 
-// Columns less their means. One that varies by less than a float beside its mean can hold says nothing: it is 0.
+// Columns less their means. One that varies by less than a float's rounding of its mean is taken as constant: 0.
 struct Centred {
   explicit Centred(ConstMatrixView from)
       : x(Matrix::uninitialized(from.rows, from.cols)), mean(from.cols), spread(from.cols) {

@@ -14,8 +14,9 @@ namespace hone {
 class LineObjective {
  public:
   virtual ~LineObjective() = default;
-  virtual void gradient(float* to) = 0;                                  // at the point
-  virtual bool flat(const float* gradient, double tolerance) const = 0;  // no entry of it exceeds `tolerance`
+  virtual void gradient(float* to) = 0;  // at the point
+  // No entry of a gradient exceeds `tolerance`, in the objective's units.
+  virtual bool flat(const float* gradient, double tolerance) const = 0;
   virtual void precondition(float*) const {}     // values → M⁻¹ values, M about proportional to the Hessian
   virtual void aim(const float* direction) = 0;  // lines start at the point and go along `direction`
   virtual LinePoint at(float t) = 0;             // on that line
