@@ -11,7 +11,7 @@
 namespace hone::lab {
 namespace {
 
-constexpr size_t wide = 1000;  // networks of such a width take most of the time
+constexpr size_t wide = 1000;  // fewer networks of such a width are trained
 
 // A network that we train: one of datasets × widths × seeds.
 struct OwnNet {
