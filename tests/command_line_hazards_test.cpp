@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "hone/store.h"
-#include "tests/paths.h"
+#include "tests/golden.h"
 #include "tests/program.h"
 #include "tests/small_disk.h"
 
@@ -20,7 +20,7 @@ using test::Program;
 using test::Result;
 using test::run_program;
 
-const std::string model = (test::source_directory() / "tests" / "golden" / "models" / "llama.gguf").string();
+const std::string model = test::tiny_model("llama").string();
 
 class CommandLineHazards : public testing::Test {
  protected:

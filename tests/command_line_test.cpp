@@ -7,7 +7,7 @@
 #include <optional>
 #include <set>
 
-#include "tests/paths.h"
+#include "tests/golden.h"
 #include "tests/program.h"
 
 namespace hone {
@@ -23,9 +23,7 @@ const Arguments subcommands = {"model", "tokenize", "score",   "index",  "search
                                "eval",  "complete", "fewshot", "explain"};
 const std::string usual_prompt = "word1 of file 3 is here. word8 of";
 
-std::string golden(const std::string& name) {
-  return (test::source_directory() / "tests" / "golden" / "models" / name).string();
-}
+std::string golden(const std::string& name) { return (test::golden_directory() / "models" / name).string(); }
 
 std::string sentences(int file, int count) {
   std::string text;

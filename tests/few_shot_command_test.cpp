@@ -5,7 +5,7 @@
 #include <set>
 
 #include "hone/fewshot.h"
-#include "tests/paths.h"
+#include "tests/golden.h"
 #include "tests/program.h"
 
 namespace hone {
@@ -20,7 +20,7 @@ using Arguments = std::vector<std::string>;
 class FewShotCommand : public testing::Test {
  protected:
   const test::TemporaryFolder scratch;  // before what is written to it
-  const std::string llama = (test::source_directory() / "tests" / "golden" / "models" / "llama.gguf").string();
+  const std::string llama = test::tiny_model("llama").string();
   const std::string csv = write("a.csv",
                                 "id,label,input\r\n1,door,\"red, \"\"and\"\" old\"\r\n2,sea,\"blue\nand deep\"\r\n"
                                 "3,door,wood\r\n");

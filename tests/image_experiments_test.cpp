@@ -182,16 +182,6 @@ TEST(ImagePages, HaveBothVotes) {
       << line;
 }
 
-TEST(ScalingWidth, WideNetworksHaveSeedsOfTheirOwn) {
-  const Json config = {{"data", {{{"name", "MNIST"}}, {{"name", "Fashion-MNIST"}}}},
-                       {"saved", Json::array()},
-                       {"widths", {{{"width", 480}, {"trained", true}}, {{"width", 1152}, {"trained", true}}}},
-                       {"seed", 0},
-                       {"seeds", 4},
-                       {"seeds_of_wide", 2}};
-  EXPECT_EQ(find_experiment("scaling-width").tasks(config), 2u * (4 + 2));
-}
-
 // What follows reads real data.
 class RealImages : public testing::Test {
  protected:

@@ -14,7 +14,7 @@
 #include "hone/model.h"
 #include "model/gguf.h"
 #include "model/quantization.h"
-#include "tests/paths.h"
+#include "tests/golden.h"
 #include "tests/temporary_folder.h"
 
 namespace hone {
@@ -116,7 +116,7 @@ void make_nan(std::string& bytes, size_t tensor, TensorType type) {
 TEST(ModelFile, WeightsThatAreNoNumbersAreRefusedByName) {
   const test::TemporaryFolder folder;
   for (const char* golden : {"llama.gguf", "qwen2.gguf", "gemma3.gguf"}) {
-    const auto path = test::source_directory() / "tests" / "golden" / "models" / golden;
+    const auto path = test::golden_directory() / "models" / golden;
     const std::string sound = read_file(path);
     const Gguf layout = Gguf::open(path);
     for (const GgufTensor& tensor : layout.tensors()) {
@@ -143,7 +143,7 @@ class ModelMutations : public testing::TestWithParam<const char*> {};
 
 TEST_P(ModelMutations, AreRefusedOrRun) {
   constexpr int mutations = 3000;
-  const auto path = test::source_directory() / "tests" / "golden" / "models" / GetParam();
+  const auto path = test::golden_directory() / "models" / GetParam();
   const Target target = read_target(path);
   const test::TemporaryFolder folder;
   RandomStream random(23, GetParam());

@@ -11,7 +11,7 @@
 namespace hone::decide {
 namespace {
 
-constexpr size_t products_of_a_spectrum = 12;  // the eigenvectors of n examples cost as much as 12 n products
+constexpr size_t products_of_a_spectrum = 12;  // from 12 n products on, n examples' eigenvectors are taken instead
 
 struct Judgement {
   double value = 0;

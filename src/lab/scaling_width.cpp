@@ -11,8 +11,6 @@
 namespace hone::lab {
 namespace {
 
-constexpr size_t wide = 1000;  // fewer networks of such a width are trained
-
 // A network that we train: one of datasets × widths × seeds.
 struct OwnNet {
   std::string data;
@@ -22,13 +20,11 @@ struct OwnNet {
 
 std::vector<OwnNet> own_nets(const Json& config) {
   std::vector<OwnNet> nets;
+  const uint64_t seeds = config.at("seeds");
   for (const Json& data : config.at("data"))
-    for (const Json& entry : config.at("widths")) {
-      const size_t width = entry.at("width");
-      const uint64_t seeds = config.at(width > wide ? "seeds_of_wide" : "seeds");
+    for (const Json& width : config.at("widths"))
       for (uint64_t seed = 0; seed < seeds; ++seed)
-        nets.push_back({data.at("name"), width, config.at("seed").get<uint64_t>() + seed});
-    }
+        nets.push_back({data.at("name"), width.at("width"), config.at("seed").get<uint64_t>() + seed});
   return nets;
 }
 
@@ -70,13 +66,8 @@ class ScalingWidth final : public Experiment {
     std::vector<size_t> widths = {25, 50, 96, 192, 480, 1152};
     if (quick) widths = {25, 192};
     if (size == Size::full) widths = {25, 50, 64, 96, 128, 192, 256, 480, 1152};
-    Json settings = {{"data", Json::array()},
-                     {"saved", Json::array()},
-                     {"widths", Json::array()},
-                     {"seeds", quick ? 1 : 3},
-                     {"queries", quick ? 1000 : 10000},
-                     {"most_epochs", quick ? 2 : 100},
-                     {"seeds_of_wide", size == Size::full ? 3 : 1}};
+    Json settings = {{"data", Json::array()},  {"saved", Json::array()},          {"widths", Json::array()},
+                     {"seeds", quick ? 1 : 3}, {"queries", quick ? 1000 : 10000}, {"most_epochs", quick ? 2 : 100}};
     for (const char* data : {"MNIST", "Fashion-MNIST"})
       settings["data"].push_back({{"name", data}, {"hash", image_data_hash(data)}});
     for (const SavedNet& net : quick ? saved_nets() : all_saved_nets()) {
@@ -98,7 +89,7 @@ class ScalingWidth final : public Experiment {
     return settings;
   }
 
-  std::vector<Adjustable> adjustable() const override { return {{"seeds"}, {"seeds_of_wide"}}; }
+  std::vector<Adjustable> adjustable() const override { return {{"seeds"}}; }
   std::vector<std::string> columns() const override {
     std::vector<std::string> columns = {"net", "data", "width", "seed"};
     for (std::string& column : answer_columns()) columns.push_back(std::move(column));
