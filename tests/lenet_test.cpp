@@ -47,89 +47,116 @@ double loss(const LeNetShape& shape, std::span<const float> parameters, ConstMat
   return total / static_cast<double>(y.size());
 }
 
+double relative_difference(const Matrix& values, const std::vector<double>& expected) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    difference += std::pow(values.data()[i] - expected[i], 2);
+    norm += std::pow(expected[i], 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+// Every plane's rows [n, row · column · lane] with zeros of the gradients' margin on both sides.
+Matrix with_margins(const Matrix& planes, size_t rows, size_t cols) {
+  const size_t lanes = group_lanes(), wide = (cols + 2 * gradient_margin) * lanes;
+  Matrix result(planes.rows(), rows * wide);
+  for (size_t plane = 0; plane < planes.rows(); ++plane)
+    for (size_t r = 0; r < rows; ++r)
+      std::copy_n(planes.row(plane).data() + r * cols * lanes, cols * lanes,
+                  result.row(plane).data() + r * wide + gradient_margin * lanes);
+  return result;
+}
+
+// Every size of a tile and of what is left beside it, also kernels that are wider than what they leave.
 TEST(Convolution, IsTheSumItNames) {
-  for (const ConvolutionShape& s : {ConvolutionShape{3, 7, 9, 1, 1, 3}, ConvolutionShape{2, 6, 5, 3, 17, 5},
-                                    ConvolutionShape{4, 5, 8, 16, 8, 1}, ConvolutionShape{2, 12, 12, 4, 12, 5}}) {
-    const Matrix x = noise("x", s.images, s.rows * s.cols * s.in_channels);
+  const size_t lanes = group_lanes();
+  for (const ConvolutionShape& s :
+       {ConvolutionShape{3, 7, 9, 1, 1, 3}, ConvolutionShape{2, 6, 5, 3, 17, 5}, ConvolutionShape{1, 5, 8, 16, 8, 1},
+        ConvolutionShape{2, 12, 12, 4, 12, 5}, ConvolutionShape{2, 9, 19, 2, 4, 2}, ConvolutionShape{1, 8, 10, 5, 3, 7},
+        ConvolutionShape{1, 4, 15, 1, 2, 4}}) {
+    const Matrix x = noise("x", s.groups * s.in_channels, s.rows * s.cols * lanes);
     const Matrix w = noise("w", s.out_channels * s.in_channels, s.kernel * s.kernel);
     const Matrix b = noise("b", 1, s.out_channels);
-    const Matrix dy = noise("dy", s.images, s.out_rows() * s.out_cols() * s.out_channels);
+    const Matrix dy = noise("dy", s.groups * s.out_channels, s.out_rows() * s.out_cols() * lanes);
     Matrix y(dy.rows(), dy.cols()), expected_y(dy.rows(), dy.cols()), dx(x.rows(), x.cols()),
-        expected_dx(x.rows(), x.cols()), dw(w.rows(), w.cols()), expected_dw(w.rows(), w.cols()), db(1, s.out_channels),
-        expected_db(1, s.out_channels);
-    for (size_t n = 0; n < s.images; ++n)
-      for (size_t r = 0; r < s.out_rows(); ++r)
-        for (size_t c = 0; c < s.out_cols(); ++c)
-          for (size_t o = 0; o < s.out_channels; ++o) {
-            const size_t to = (r * s.out_cols() + c) * s.out_channels + o;
-            const float d = dy.row(n)[to];
-            expected_db.data()[o] += d;
-            float sum = b.data()[o];
-            for (size_t i = 0; i < s.in_channels; ++i)
-              for (size_t kr = 0; kr < s.kernel; ++kr)
-                for (size_t kc = 0; kc < s.kernel; ++kc) {
-                  const size_t from = ((r + kr) * s.cols + c + kc) * s.in_channels + i;
-                  const size_t at = (o * s.in_channels + i) * s.kernel * s.kernel + kr * s.kernel + kc;
-                  sum += w.data()[at] * x.row(n)[from];
-                  expected_dw.data()[at] += d * x.row(n)[from];
-                  expected_dx.row(n)[from] += d * w.data()[at];
-                }
-            expected_y.row(n)[to] = sum;
-          }
-    Convolution convolution(s);
-    convolution.forward(x.data(), w.data(), b.data(), y.data());
-    convolution.backward_weights(x.data(), dy.data(), dw.data(), db.data());
-    convolution.backward_input(dy.data(), w.data(), dx.data());
+        expected_dx(x.rows(), x.cols()), dw(w.rows(), w.cols()), db(1, s.out_channels);
+    std::vector<double> expected_dw(w.size()), expected_db(db.size());  // sums of many
+    for (size_t group = 0; group < s.groups; ++group)
+      for (size_t o = 0; o < s.out_channels; ++o)
+        for (size_t r = 0; r < s.out_rows(); ++r)
+          for (size_t c = 0; c < s.out_cols(); ++c)
+            for (size_t lane = 0; lane < lanes; ++lane) {
+              const size_t plane = group * s.out_channels + o, to = (r * s.out_cols() + c) * lanes + lane;
+              const float d = dy.row(plane)[to];
+              expected_db[o] += d;
+              float sum = b.data()[o];
+              for (size_t i = 0; i < s.in_channels; ++i)
+                for (size_t kr = 0; kr < s.kernel; ++kr)
+                  for (size_t kc = 0; kc < s.kernel; ++kc) {
+                    const size_t from = ((r + kr) * s.cols + c + kc) * lanes + lane;
+                    const size_t at = (o * s.in_channels + i) * s.kernel * s.kernel + kr * s.kernel + kc;
+                    const size_t in_plane = group * s.in_channels + i;
+                    sum += w.data()[at] * x.row(in_plane)[from];
+                    expected_dw[at] += static_cast<double>(d) * x.row(in_plane)[from];
+                    expected_dx.row(in_plane)[from] += d * w.data()[at];
+                  }
+              expected_y.row(plane)[to] = sum;
+            }
+    const Matrix dy_with_margins = with_margins(dy, s.out_rows(), s.out_cols());
+    convolution(s, x.data(), w.data(), b.data(), y.data());
+    convolution_backward_weights(s, x.data(), dy_with_margins.data(), dw.data(), db.data());
+    convolution_backward_input(s, dy_with_margins.data(), w.data(), dx.data());
     EXPECT_LT(test::relative_difference(y, expected_y), 1e-6);
-    EXPECT_LT(test::relative_difference(dw, expected_dw), 1e-6);
-    EXPECT_LT(test::relative_difference(db, expected_db), 1e-6);
+    EXPECT_LT(relative_difference(dw, expected_dw), 1e-6);
+    EXPECT_LT(relative_difference(db, expected_db), 1e-6);
     EXPECT_LT(test::relative_difference(dx, expected_dx), 1e-6);
   }
 }
 
-TEST(MaxPool, FirstOfEqualsTakesAllAndOddRowsNothing) {
-  // One image of 3 x 5 pixels and two channels; the second channel is never positive.
-  const PoolShape shape{1, 3, 5, 2};
-  const std::vector<float> first = {1, 2, 3, 3, 9,  //
-                                    2, 0, 3, 1, 9,  //
-                                    9, 9, 9, 9, 9};
-  std::vector<float> x, y(4), dx(30, 7), dy = {10, 20, 30, 40};
-  for (const float value : first) x.insert(x.end(), {value, value == 3 ? 0.0F : -value});
-  max_pool(shape, x.data(), y.data());
-  EXPECT_EQ(y, (std::vector<float>{2, 0, 3, 0}));
-  max_pool_backward(shape, x.data(), y.data(), dy.data(), dx.data());
-  std::vector<float> expected(30);
-  expected[2] = 10;  // row 0, column 1
-  expected[4] = 30;  // row 0, column 2
-  EXPECT_EQ(dx, expected);
+TEST(LaneGroups, HoldEachImageInOneLane) {
+  const size_t lanes = group_lanes(), count = lanes + 1;
+  ASSERT_EQ(groups_of(count), 2);
+  const Matrix images = noise("images", count, 5);
+  Matrix grouped(2 * 5, lanes), back(count, 5);
+  std::fill_n(grouped.data(), grouped.size(), 7.0F);
+  to_groups(images, grouped.data());
+  EXPECT_EQ(grouped.row(3)[lanes - 1], images.row(lanes - 1)[3]);
+  EXPECT_EQ(grouped.row(5 + 4)[0], images.row(lanes)[4]);
+  if (lanes > 1) {
+    EXPECT_EQ(grouped.row(5 + 4)[1], 7);  // no image's
+  }
+  from_groups(grouped.data(), back);
+  EXPECT_TRUE(test::same_bits(images, back));
 }
 
-// Whole vectors, vectors of four and single lanes; integers, so that many windows hold equal maxima.
-TEST(MaxPool, EveryNumberOfChannelsFollowsTheDefinition) {
-  for (size_t channels = 1; channels <= 40; ++channels) {
-    const PoolShape shape{2, 4, 6, channels};
-    Matrix x = noise("x", shape.images * shape.rows * shape.cols, channels);
-    for (size_t i = 0; i < x.size(); ++i) x.data()[i] = std::round(x.data()[i]);
-    const Matrix dy = noise("dy", shape.images * 6, channels);
-    Matrix y(dy.rows(), channels), dx(x.rows(), channels), expected_y(dy.rows(), channels),
-        expected_dx(x.rows(), channels);
-    for (size_t window = 0; window < dy.rows(); ++window)
-      for (size_t c = 0; c < channels; ++c) {
-        const size_t upper_left = window / 3 * 2 * shape.cols + window % 3 * 2;
-        float most = 0;
-        size_t taker = x.rows();
-        for (const size_t pixel : {upper_left, upper_left + 1, upper_left + shape.cols, upper_left + shape.cols + 1})
-          if (x.row(pixel)[c] > most) {
-            most = x.row(pixel)[c];
-            taker = pixel;
-          }
-        expected_y.row(window)[c] = most;
-        if (taker < x.rows()) expected_dx.row(taker)[c] = dy.row(window)[c];
-      }
+// Integers, so that many windows hold equal maxima, and a plane that is never positive.
+TEST(MaxPool, FirstOfEqualsTakesAllAndOddRowsNothing) {
+  for (const auto& [rows, cols] : {std::pair<size_t, size_t>{4, 6}, {3, 5}, {2, 2}, {1, 4}}) {
+    const size_t lanes = group_lanes(), planes = 5, out_rows = rows / 2, out_cols = cols / 2;
+    Matrix x = noise("x", planes, rows * cols * lanes);
+    for (size_t i = 0; i < x.size(); ++i) x.data()[i] = std::round(x.data()[i]) - (i < x.cols() ? 9.0F : 0.0F);
+    const Matrix dy = noise("dy", planes, out_rows * out_cols * lanes);
+    Matrix y(planes, dy.cols()), expected_y(planes, dy.cols()), expected_dx(planes, x.cols());
+    for (size_t plane = 0; plane < planes; ++plane)
+      for (size_t window = 0; window < out_rows * out_cols; ++window)
+        for (size_t lane = 0; lane < lanes; ++lane) {
+          const size_t upper_left = window / out_cols * 2 * cols + window % out_cols * 2;
+          float most = 0;
+          size_t taker = rows * cols;
+          for (const size_t pixel : {upper_left, upper_left + 1, upper_left + cols, upper_left + cols + 1})
+            if (x.row(plane)[pixel * lanes + lane] > most) {
+              most = x.row(plane)[pixel * lanes + lane];
+              taker = pixel;
+            }
+          expected_y.row(plane)[window * lanes + lane] = most;
+          if (taker < rows * cols) expected_dx.row(plane)[taker * lanes + lane] = dy.row(plane)[window * lanes + lane];
+        }
+    Matrix expected = with_margins(expected_dx, rows, cols), dx(planes, expected.cols());
+    const PoolShape shape{planes, rows, cols};
     max_pool(shape, x.data(), y.data());
     max_pool_backward(shape, x.data(), y.data(), dy.data(), dx.data());
-    EXPECT_EQ(test::relative_difference(y, expected_y), 0) << channels;
-    EXPECT_EQ(test::relative_difference(dx, expected_dx), 0) << channels;
+    EXPECT_EQ(test::largest_difference(y, expected_y), 0) << rows;
+    EXPECT_EQ(test::largest_difference(dx, expected), 0) << rows;
   }
 }
 

@@ -1,39 +1,33 @@
-// One convolution without padding, stride 1, through oneDNN.
+// One convolution without padding, stride 1, of groups of images (lane_groups.h), forward and backward. The calling
+// thread does all the work, so that no sum depends on the number of threads.
 #pragma once
 
 #include <cstddef>
-#include <memory>
 
 namespace hone {
 
+// Columns of zeros before and after every row of an output's gradient: where the kernel hangs over the edge,
+// convolution_backward_input reads them in place of asking.
+constexpr size_t gradient_margin = 2;
+
 struct ConvolutionShape {
-  size_t images;  // computed together; always so many
+  size_t groups;
   size_t rows, cols, in_channels;
   size_t out_channels, kernel;
 
   size_t out_rows() const { return rows - kernel + 1; }
   size_t out_cols() const { return cols - kernel + 1; }
+  size_t weights() const { return out_channels * in_channels * kernel * kernel; }
 };
 
-// Activations are [images, rows, columns, channels], weights w [out, in, kernel, kernel], bias b [out]. One thread does
-// all the work, so that no sum depends on the number of threads; one object belongs to one thread at a time. Throws
-// Error{unsupported} if oneDNN refuses.
-class Convolution {
- public:
-  explicit Convolution(const ConvolutionShape& shape);
-  Convolution(Convolution&&) noexcept;
-  ~Convolution();
+// x [group, in channel, row, column, lane], y [group, out channel, row, column, lane], w [out, in, kernel, kernel],
+// b [out]: y = w * x + b.
+void convolution(const ConvolutionShape& shape, const float* x, const float* w, const float* b, float* y);
 
-  // y = w * x + b
-  void forward(const float* x, const float* w, const float* b, float* y);
-  // dw and db for the output's gradient dy; overwritten.
-  void backward_weights(const float* x, const float* dy, float* dw, float* db);
-  // dx for dy; overwritten.
-  void backward_input(const float* dy, const float* w, float* dx);
+// The gradients dw and db, overwritten, for dy [group, out channel, row, margin + column + margin, lane].
+void convolution_backward_weights(const ConvolutionShape& shape, const float* x, const float* dy, float* dw, float* db);
 
- private:
-  struct Primitives;
-  std::unique_ptr<Primitives> primitives_;
-};
+// The gradient dx, as x, overwritten, for dy as above.
+void convolution_backward_input(const ConvolutionShape& shape, const float* dy, const float* w, float* dx);
 
 }  // namespace hone

@@ -10,30 +10,22 @@
 namespace hone {
 namespace {
 
-// [images, places, channels] to [images, channels, places], or back.
-void transpose_images(const Matrix& from, size_t rows, size_t cols, Matrix& to) {
-  for (size_t image = 0; image < from.rows(); ++image) {
-    const std::span<const float> x = from.row(image);
-    const std::span<float> y = to.row(image);
-    for (size_t r = 0; r < rows; ++r)
-      for (size_t c = 0; c < cols; ++c) y[c * rows + r] = x[r * cols + c];
-  }
-}
-
 ConvolutionShape first_convolution(const LeNetShape& s) {
-  return {shard_images, s.rows, s.cols, 1, s.channels1, s.kernel1};
+  return {groups_of(shard_images), s.rows, s.cols, 1, s.channels1, s.kernel1};
 }
 
 ConvolutionShape second_convolution(const LeNetShape& s) {
   const ConvolutionShape first = first_convolution(s);
-  return {shard_images, first.out_rows() / 2, first.out_cols() / 2, s.channels1, s.channels2, s.kernel2};
+  return {first.groups, first.out_rows() / 2, first.out_cols() / 2, s.channels1, s.channels2, s.kernel2};
 }
 
-PoolShape pool_after(const ConvolutionShape& s) { return {s.images, s.out_rows(), s.out_cols(), s.out_channels}; }
+PoolShape pool_after(const ConvolutionShape& s) { return {s.groups * s.out_channels, s.out_rows(), s.out_cols()}; }
 
-Matrix activations(const PoolShape& s) { return {s.images, s.rows * s.cols * s.channels}; }
+Matrix activations(const PoolShape& s) { return {s.planes, s.rows * s.cols * group_lanes()}; }
 
-Matrix pooled(const PoolShape& s) { return {s.images, (s.rows / 2) * (s.cols / 2) * s.channels}; }
+Matrix gradients(const PoolShape& s) { return {s.planes, s.rows * (s.cols + 2 * gradient_margin) * group_lanes()}; }
+
+Matrix pooled(const PoolShape& s) { return {s.planes, (s.rows / 2) * (s.cols / 2) * group_lanes()}; }
 
 }  // namespace
 
@@ -67,25 +59,29 @@ LeNetShard::LeNetShard(const LeNetShape& shape)
       pool2_(pool_after(second_convolution(shape))),
       classes_(shape.classes),
       images_(shard_images, shape.rows * shape.cols),
+      features_(shard_images, shape.features()),
+      logits_(shard_images, shape.classes),
+      d_features_(shard_images, shape.features()),
+      pixels_(convolution1_.groups, shape.rows * shape.cols * group_lanes()),
       convolved1_(activations(pool1_)),
       pooled1_(pooled(pool1_)),
       convolved2_(activations(pool2_)),
       pooled2_(pooled(pool2_)),
-      features_(shard_images, shape.features()),
-      logits_(shard_images, shape.classes),
-      d_convolved1_(activations(pool1_)),
+      d_convolved1_(gradients(pool1_)),
       d_pooled1_(pooled(pool1_)),
-      d_convolved2_(activations(pool2_)),
-      d_pooled2_(pooled(pool2_)),
-      d_features_(shard_images, shape.features()) {}
+      d_convolved2_(gradients(pool2_)),
+      d_pooled2_(pooled(pool2_)) {}
 
 ConstMatrixView LeNetShard::features(std::span<const float> parameters) {
   const float* p = parameters.data();
-  convolution1_.forward(images_.data(), p + tensors_.weight1.offset, p + tensors_.bias1.offset, convolved1_.data());
+  to_groups(images_, pixels_.data());
+  convolution(convolution1_, pixels_.data(), p + tensors_.weight1.offset, p + tensors_.bias1.offset,
+              convolved1_.data());
   max_pool(pool1_, convolved1_.data(), pooled1_.data());
-  convolution2_.forward(pooled1_.data(), p + tensors_.weight2.offset, p + tensors_.bias2.offset, convolved2_.data());
+  convolution(convolution2_, pooled1_.data(), p + tensors_.weight2.offset, p + tensors_.bias2.offset,
+              convolved2_.data());
   max_pool(pool2_, convolved2_.data(), pooled2_.data());
-  transpose_images(pooled2_, pooled2_.cols() / pool2_.channels, pool2_.channels, features_);
+  from_groups(pooled2_.data(), features_);
   return features_;
 }
 
@@ -122,14 +118,14 @@ double LeNetShard::loss(std::span<const float> parameters, std::span<const int> 
   }
   linear_backward_weight(logits_, features_, {d + tensors_.head_weight.offset, classes_, width});
   linear_backward_input(logits_, weight_view(head), d_features_);
-  transpose_images(d_features_, pool2_.channels, pooled2_.cols() / pool2_.channels, d_pooled2_);
+  to_groups(d_features_, d_pooled2_.data());
   max_pool_backward(pool2_, convolved2_.data(), pooled2_.data(), d_pooled2_.data(), d_convolved2_.data());
-  convolution2_.backward_weights(pooled1_.data(), d_convolved2_.data(), d + tensors_.weight2.offset,
-                                 d + tensors_.bias2.offset);
-  convolution2_.backward_input(d_convolved2_.data(), p + tensors_.weight2.offset, d_pooled1_.data());
+  convolution_backward_weights(convolution2_, pooled1_.data(), d_convolved2_.data(), d + tensors_.weight2.offset,
+                               d + tensors_.bias2.offset);
+  convolution_backward_input(convolution2_, d_convolved2_.data(), p + tensors_.weight2.offset, d_pooled1_.data());
   max_pool_backward(pool1_, convolved1_.data(), pooled1_.data(), d_pooled1_.data(), d_convolved1_.data());
-  convolution1_.backward_weights(images_.data(), d_convolved1_.data(), d + tensors_.weight1.offset,
-                                 d + tensors_.bias1.offset);
+  convolution_backward_weights(convolution1_, pixels_.data(), d_convolved1_.data(), d + tensors_.weight1.offset,
+                               d + tensors_.bias1.offset);
   return loss;
 }
 

@@ -10,6 +10,7 @@
 #include "base/parallel.h"
 #include "hone/lenet.h"
 #include "images/convolution.h"
+#include "images/lane_groups.h"
 #include "images/max_pool.h"
 #include "images/one_thread.h"
 
@@ -55,13 +56,13 @@ class LeNetShard {
 
  private:
   LeNetTensors tensors_;
-  Convolution convolution1_, convolution2_;
+  ConvolutionShape convolution1_, convolution2_;
   PoolShape pool1_, pool2_;
   size_t classes_;
-  Matrix images_;
-  Matrix convolved1_, pooled1_, convolved2_, pooled2_;  // [shard_images, row · column · channel]
-  Matrix features_, logits_;
-  Matrix d_convolved1_, d_pooled1_, d_convolved2_, d_pooled2_, d_features_;
+  Matrix images_, features_, logits_, d_features_;  // a row an image
+  // [plane, row · column · lane], as convolution.h and max_pool.h have it.
+  Matrix pixels_, convolved1_, pooled1_, convolved2_, pooled2_;
+  Matrix d_convolved1_, d_pooled1_, d_convolved2_, d_pooled2_;
 };
 
 // One shard for every thread, made when it is needed.

@@ -5,8 +5,7 @@
 
 namespace hone {
 
-// While it lives, kernels that the calling thread calls use no other thread. oneDNN asks both when a primitive is made
-// and when it runs.
+// While it lives, kernels that the calling thread calls use no other thread.
 class OneThread {
  public:
   OneThread() : before_(threads()) { set_threads(1); }
