@@ -10,7 +10,7 @@
 namespace hone {
 namespace {
 
-std::string value_name(const Model& model, int first_layer) {
+std::string statistics_name(const Model& model, int first_layer) {
   return fmt::format("statistics/{}/{}", model.base_hash(), first_layer);
 }
 
@@ -137,12 +137,12 @@ CorpusStatistics CorpusStatistics::deserialize(std::span<const std::byte> bytes)
 
 bool has_statistics(const Model& model, const Store& store, int first_layer) {
   if (first_layer < 0) first_layer = default_first_adapted_layer(model);
-  return store.value(value_name(model, first_layer)).has_value();
+  return store.value(statistics_name(model, first_layer)).has_value();
 }
 
 CorpusStatistics load_statistics(const Model& model, const Store& store, int first_layer) {
   if (first_layer < 0) first_layer = default_first_adapted_layer(model);
-  const auto bytes = store.value(value_name(model, first_layer));
+  const auto bytes = store.value(statistics_name(model, first_layer));
   if (!bytes)
     throw Error(ErrorCode::not_found,
                 fmt::format("'{}' holds no statistics for layers from {} on; run `hone index` with this model and "
@@ -220,7 +220,7 @@ CorpusStatistics learn_statistics(const Model& model, Store& store, const LearnO
     for (const auto& [id, value] : ratio)
       statistics.blocks.at(id).relative_step = mean > 0 ? static_cast<float>(value / mean) : 0;
   }
-  store.set_value(value_name(model, statistics.first_layer), statistics.serialize());
+  store.set_value(statistics_name(model, statistics.first_layer), statistics.serialize());
   watch.report("learn", total, total);
   return statistics;
 }

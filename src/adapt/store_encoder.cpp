@@ -12,7 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr const char* value_name = "encoder";
+constexpr const char* encoder_name = "encoder";
 
 std::string advice(const Store& store) {
   return fmt::format(
@@ -28,7 +28,7 @@ struct Remembered {
 
 // null: the model's own hidden states.
 std::optional<Remembered> read(const Store& store) {
-  const auto value = store.value(value_name);
+  const auto value = store.value(encoder_name);
   if (!value) return std::nullopt;
   try {
     const json object = json::parse(std::string_view(reinterpret_cast<const char*>(value->data()), value->size()));
@@ -61,7 +61,7 @@ void remember_encoder(Store& store, const TextEncoder* encoder, const fs::path& 
               {"max_tokens", options.max_tokens}};
   }
   const std::string text = object.dump(-1, ' ', false, json::error_handler_t::replace);
-  store.set_value(value_name, std::as_bytes(std::span(text)));
+  store.set_value(encoder_name, std::as_bytes(std::span(text)));
 }
 
 std::shared_ptr<const TextEncoder> open_encoder(const Store& store, const fs::path& elsewhere) {

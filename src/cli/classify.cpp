@@ -19,7 +19,7 @@
 namespace hone::cli {
 namespace {
 
-struct Arguments {
+struct ClassifyArguments {
   std::filesystem::path train, train_labels, test, test_labels, encoder, predictions, save_experts, experts_file;
   LabelledOptions table;  // how one is laid out
   std::string kind = "flat", metric, solver = "adam", head = "lbfgs", precision = "fp32";
@@ -30,7 +30,7 @@ struct Arguments {
 
 // How to read one of both files. Where only one is a table, what is said of tables is for that one; where neither is,
 // read_labelled() refuses it.
-LabelledOptions options_of(const Arguments& arguments, const std::filesystem::path& file,
+LabelledOptions options_of(const ClassifyArguments& arguments, const std::filesystem::path& file,
                            const std::filesystem::path& labels) {
   const bool any_table = separator_of(arguments.train) || separator_of(arguments.test);
   LabelledOptions options = separator_of(file) || !any_table ? arguments.table : LabelledOptions{};
@@ -39,7 +39,7 @@ LabelledOptions options_of(const Arguments& arguments, const std::filesystem::pa
 }
 
 // Features of both, by the encoder where they are texts.
-void embed_texts(const Arguments& arguments, LabelledData& train, LabelledData& test, const Watch& watch) {
+void embed_texts(const ClassifyArguments& arguments, LabelledData& train, LabelledData& test, const Watch& watch) {
   if (train.texts.empty() != test.texts.empty())
     throw Error(ErrorCode::bad_input, fmt::format("one of '{}' and '{}' holds texts, the other features",
                                                   arguments.train.string(), arguments.test.string()));
@@ -59,7 +59,7 @@ void embed_texts(const Arguments& arguments, LabelledData& train, LabelledData& 
 }
 
 // A label that no training row has cannot be answered: it is an error unless such rows are to be left out.
-Queries queries_of(const Arguments& arguments, std::span<const std::string> labels, LabelledData& test) {
+Queries queries_of(const ClassifyArguments& arguments, std::span<const std::string> labels, LabelledData& test) {
   Queries queries;
   const size_t rows = test.size();
   if (arguments.ignore_unseen) queries.rows = keep_labels(labels, test);
@@ -78,7 +78,7 @@ Queries queries_of(const Arguments& arguments, std::span<const std::string> labe
 }
 
 // Experts that were kept, for the same labels.
-std::optional<Experts> kept_experts(const Arguments& arguments, std::span<const std::string> labels) {
+std::optional<Experts> kept_experts(const ClassifyArguments& arguments, std::span<const std::string> labels) {
   if (arguments.experts_file.empty()) return std::nullopt;
   Experts experts = Experts::open(arguments.experts_file);
   if (!std::ranges::equal(experts.labels(), labels))
@@ -88,7 +88,7 @@ std::optional<Experts> kept_experts(const Arguments& arguments, std::span<const 
   return experts;
 }
 
-void run(Arguments& arguments) {
+void run_classify(ClassifyArguments& arguments) {
   require_writable_file(arguments.predictions);
   require_writable_file(arguments.save_experts);
   if (arguments.threads > 0) set_threads(arguments.threads);
@@ -133,7 +133,7 @@ void run(Arguments& arguments) {
 }  // namespace
 
 void add_classify(Command program) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ClassifyArguments>();
   ClassifyOptions& options = arguments->options;
   const Command command = program.subcommand("classify", "Answer every query with a head trained on its neighbours");
   command.option("--train", arguments->train, "Labelled points: .npz (X, y), .npy, .csv, .tsv, IDX images").required();
@@ -221,7 +221,7 @@ void add_classify(Command program) {
     if (recall.given() && arguments->kind == "flat") refuse_usage("--recall requires --index ivf or hnsw");
     if (lists.given() && arguments->kind != "ivf") refuse_usage("--lists requires --index ivf");
     if (links.given() && arguments->kind != "hnsw") refuse_usage("--links requires --index hnsw");
-    run(*arguments);
+    run_classify(*arguments);
   });
 }
 

@@ -13,7 +13,7 @@
 namespace hone::cli {
 namespace {
 
-struct Arguments {
+struct CompleteArguments {
   ModelArguments model;
   std::filesystem::path store, encoder;
   std::string prompt;
@@ -27,7 +27,7 @@ struct Arguments {
   bool quiet = false;
 };
 
-std::vector<Token> prompt_tokens(const Arguments& arguments, const Model& model) {
+std::vector<Token> prompt_tokens(const CompleteArguments& arguments, const Model& model) {
   const std::string prompt = arguments.prompt == "-" ? read_standard_input() : arguments.prompt;
   if (!arguments.chat && arguments.chat_template.empty()) return model.tokenizer().encode(prompt);
   const std::filesystem::path& file = arguments.model.path;
@@ -91,7 +91,7 @@ void print_report(const Completion& completion) {
   fmt::print(stderr, "; {} gradients computed\n", report.gradients_computed);
 }
 
-void run(const Arguments& arguments) {
+void run_complete(const CompleteArguments& arguments) {
   const auto model = arguments.model.open();
   const std::vector<Token> prompt = prompt_tokens(arguments, *model);
   std::optional<Store> store;
@@ -129,7 +129,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_complete(Command program) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<CompleteArguments>();
   const Command command = program.subcommand("complete", "Continue a prompt with the model adapted to it");
   arguments->model.add_to(command);
   command.option("PROMPT", arguments->prompt, "The prompt; - reads it from standard input").required();
@@ -156,7 +156,7 @@ void add_complete(Command program) {
       refuse_usage("without --store the base answers alone: options of neighbours, steps and experts require it");
     require_vectors_for_encoder(arguments->session.retrieval, arguments->encoder);
     arguments->own_budget = groups.gradient_budget.given();
-    run(*arguments);
+    run_complete(*arguments);
   });
 }
 

@@ -16,7 +16,7 @@
 namespace hone::cli {
 namespace {
 
-struct Arguments {
+struct EmbedArguments {
   std::string model;
   TextSource texts;
   std::filesystem::path output;
@@ -29,7 +29,7 @@ struct Arguments {
   bool quiet = false;
 };
 
-void run(const Arguments& arguments) {
+void run_embed(const EmbedArguments& arguments) {
   require_writable_file(arguments.output);
   if (arguments.threads > 0) set_threads(arguments.threads);
   EncoderOptions options = arguments.options;
@@ -62,7 +62,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_embed(Command program) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<EmbedArguments>();
   const Command command = program.subcommand("embed", "Write the vectors of texts, one row a text, to an .npy file");
   command.option("MODEL", arguments->model, "An encoder's folder (`hone model get minilm`) or a GGUF file").required();
   arguments->texts.add_to(command);
@@ -88,7 +88,7 @@ void add_embed(Command program) {
       .in_range(1, most_threads);
   command.flag("--json", arguments->json, "Print one JSON object");
   command.flag("--quiet", arguments->quiet, "Print nothing but errors");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments] { run_embed(*arguments); });
 }
 
 }  // namespace hone::cli

@@ -11,7 +11,7 @@
 namespace hone::cli {
 namespace {
 
-struct Arguments {
+struct EvaluateArguments {
   ModelArguments model;
   std::filesystem::path store, encoder;
   std::vector<std::filesystem::path> files;
@@ -29,7 +29,7 @@ double peak_rss_mb() {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
-nlohmann::json as_json(const Arguments& arguments, const Model& model, const Evaluation& evaluation) {
+nlohmann::json as_json(const EvaluateArguments& arguments, const Model& model, const Evaluation& evaluation) {
   nlohmann::json tables = nlohmann::json::array();
   for (const EvaluationTable& table : evaluation.tables) {
     nlohmann::json rows = nlohmann::json::array();
@@ -102,7 +102,7 @@ void print_table(const EvaluationTable& table, size_t windows) {
                100 * difference.mean, 100 * difference.low, 100 * difference.high);
 }
 
-void print_text(const Arguments& arguments, const Model& model, const Evaluation& evaluation) {
+void print_text(const EvaluateArguments& arguments, const Model& model, const Evaluation& evaluation) {
   fmt::print("{}, {}, protocol {}: {} windows, {} tokens scored\n", model.name(), arguments.model.precision,
              evaluation.protocol, evaluation.windows, evaluation.tokens);
   if (arguments.options.session.retrieval != Retrieval::bm25)
@@ -128,7 +128,7 @@ void require_room_for_windows(const Model& model, const EvaluationOptions& optio
                             options.prefix, options.continuation, model.config().context));
 }
 
-void run(Arguments& arguments) {
+void run_eval(EvaluateArguments& arguments) {
   arguments.options.run_published = !arguments.no_published;
   const auto model = arguments.model.open();
   require_room_for_windows(*model, arguments.options);
@@ -150,7 +150,7 @@ void run(Arguments& arguments) {
 }  // namespace
 
 void add_eval(Command program) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<EvaluateArguments>();
   EvaluationOptions& options = arguments->options;
   const Command command = program.subcommand("eval", "What adapting is worth on texts of your own");
   arguments->model.add_to(command);
@@ -192,7 +192,7 @@ void add_eval(Command program) {
           "--floor, --block-tokens, --judged-blocks, --answering-experts and --learn-from-answer require --protocol "
           "complete");
     arguments->own_budget = groups.gradient_budget.given();
-    run(*arguments);
+    run_eval(*arguments);
   });
 }
 

@@ -15,12 +15,12 @@
 namespace hone::cli {
 namespace {
 
-struct Arguments : FewShotArguments {
+struct ExplainArguments : FewShotArguments {
   std::string query;
   std::filesystem::path svg;
 };
 
-void print(const Arguments& arguments, const Model& model, const FewShotAnswer& answer) {
+void print(const ExplainArguments& arguments, const Model& model, const FewShotAnswer& answer) {
   if (arguments.json) {
     nlohmann::json object = answer_json(arguments.query, answer);
     object["model"] = model.name();
@@ -36,7 +36,7 @@ void print(const Arguments& arguments, const Model& model, const FewShotAnswer& 
   fmt::print("{}\n\n{}", decision_sentence(answer), few_shot_drawing(answer));
 }
 
-void run(const Arguments& arguments) {
+void run_explain(const ExplainArguments& arguments) {
   require_writable_folder(arguments.svg);
   const std::vector<LabelledText> examples = read_examples(arguments.examples);
   const auto model = arguments.model.open();
@@ -56,7 +56,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_explain(Command program) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ExplainArguments>();
   const Command command = program.subcommand("explain", "Show what the few-shot decision for one text rests on");
   arguments->add_to(command);
   command.option("--query", arguments->query, "The text to label").required();
@@ -64,7 +64,7 @@ void add_explain(Command program) {
   command.callback([arguments] {
     arguments->check();
     if (arguments->query.empty()) throw Error(ErrorCode::bad_input, "--query is empty; give the text to label");
-    run(*arguments);
+    run_explain(*arguments);
   });
 }
 

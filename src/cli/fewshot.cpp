@@ -15,7 +15,7 @@
 namespace hone::cli {
 namespace {
 
-struct Arguments : FewShotArguments {
+struct QueryArguments : FewShotArguments {
   std::filesystem::path query_file;
   bool bayes_gap = false;
   bool quiet = false;
@@ -28,7 +28,7 @@ FewShotOptions::QueryPass pass_for(const FewShotOptions& options, size_t queries
                                                                             : FewShotOptions::QueryPass::tangent;
 }
 
-std::vector<std::string> queries_of(const Arguments& arguments) {
+std::vector<std::string> queries_of(const QueryArguments& arguments) {
   std::vector<std::string> queries;
   for (const std::string& query : arguments.queries) {
     if (query.empty()) throw Error(ErrorCode::bad_input, "--query is empty; give the text to label");
@@ -68,7 +68,7 @@ void print_answer(const std::string& query, const FewShotAnswer& answer, bool qu
   flush_standard_output();
 }
 
-void run(const Arguments& arguments) {
+void run_fewshot(const QueryArguments& arguments) {
   const std::vector<LabelledText> examples = read_examples(arguments.examples);
   const std::vector<std::string> queries = queries_of(arguments);
   const auto model = arguments.model.open();
@@ -112,7 +112,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_fewshot(Command program) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<QueryArguments>();
   const Command command =
       program.subcommand("fewshot", "Label texts by a few labelled examples, with the model adapted to them");
   arguments->add_to(command);
@@ -125,7 +125,7 @@ void add_fewshot(Command program) {
   command.callback([arguments] {
     if (arguments->queries.empty() && arguments->query_file.empty()) refuse_usage("--query or --queries is required");
     arguments->check();
-    run(*arguments);
+    run_fewshot(*arguments);
   });
 }
 

@@ -17,7 +17,7 @@ namespace {
 
 constexpr size_t skipped_shown = 10;
 
-struct Arguments {
+struct IndexArguments {
   ModelArguments model;
   std::vector<std::filesystem::path> paths;
   std::filesystem::path store;
@@ -86,7 +86,7 @@ void require_paths(const std::filesystem::path& store, std::span<const std::file
                   fmt::format("cannot index '{}': there is no such file or folder; check the path", path.string()));
 }
 
-size_t compute_vectors(const Arguments& arguments, const Model& model, Store& store, const Watch& watch) {
+size_t compute_vectors(const IndexArguments& arguments, const Model& model, Store& store, const Watch& watch) {
   std::shared_ptr<const TextEncoder> encoder;
   if (arguments.encoder.empty()) {
     encoder = open_encoder(store);
@@ -97,7 +97,7 @@ size_t compute_vectors(const Arguments& arguments, const Model& model, Store& st
   return encoder ? store_vectors(*encoder, store, watch) : store_vectors(model, store, watch);
 }
 
-void run(const Arguments& arguments) {
+void run_index(const IndexArguments& arguments) {
   require_paths(arguments.store, arguments.paths);
   const auto model = arguments.model.open();
   if (arguments.learn.first_layer >= model->config().layers)
@@ -131,7 +131,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_index(Command program) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<IndexArguments>();
   const Command command = program.subcommand("index", "Make a store of your files, or bring it up to date");
   arguments->model.add_to(command);
   command.option("PATH", arguments->paths, "Files and folders: text, Markdown, source, JSONL").required();
@@ -153,7 +153,7 @@ void add_index(Command program) {
   command.flag("--quiet", arguments->quiet, "Print nothing but errors");
   command.callback([arguments, budget] {
     arguments->own_budget = budget.given();
-    run(*arguments);
+    run_index(*arguments);
   });
 }
 

@@ -12,7 +12,7 @@
 namespace hone::cli {
 namespace {
 
-struct Arguments {
+struct LabArguments {
   std::string name;
   std::filesystem::path folder;
   std::filesystem::path model;
@@ -83,7 +83,7 @@ void print_run(const lab::Json& config, const std::filesystem::path& folder, con
               {"seconds", seconds}});
 }
 
-void run(const Arguments& arguments) {
+void run_lab(const LabArguments& arguments) {
   if (arguments.threads > 0) set_threads(arguments.threads);
   const auto start = std::chrono::steady_clock::now();
   const lab::Experiment& experiment = lab::find_experiment(arguments.name);
@@ -113,7 +113,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_lab(Command program) {
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<LabArguments>();
   const Command command = program.subcommand("lab", "Run the experiments of the papers");
   command.require_subcommand();
 
@@ -142,7 +142,7 @@ void add_lab(Command program) {
   const Option quick = running.flag("--quick", arguments->quick, "Small: a first look");
   running.flag("--full", arguments->full, "Everything, however long it takes").excludes(quick);
   running.flag("--json", arguments->json, "Print one JSON object");
-  running.callback([arguments] { run(*arguments); });
+  running.callback([arguments] { run_lab(*arguments); });
 }
 
 }  // namespace hone::cli

@@ -18,8 +18,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds redraw(100);
 constexpr double rate_from = 0.5;  // seconds before a rate means anything
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
 class ProgressLine {
  public:
   ProgressLine() = default;
@@ -95,6 +93,8 @@ Watch terminal_watch(bool quiet) {
   watch.progress = [line = std::make_shared<ProgressLine>()](const Progress& progress) { line->show(progress); };
   return watch;
 }
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 std::string duration_text(double seconds) {
   const int64_t whole = std::llround(seconds);

@@ -1,6 +1,9 @@
 // What long commands show on the terminal while they work, and how Ctrl-C stops them.
 #pragma once
 
+#include <chrono>
+#include <string>
+
 #include "hone/base.h"
 
 namespace hone::cli {
@@ -8,6 +11,8 @@ namespace hone::cli {
 // Draws one line on stderr (stage, done of total, rate, time left), if that is a terminal and `quiet` is not set; the
 // line is wiped when the last copy of the watch is gone. The first Ctrl-C cancels, a second one kills.
 Watch terminal_watch(bool quiet = false);
+
+double seconds_since(std::chrono::steady_clock::time_point start);
 
 // "1:07:03", "4:09", "12 s".
 std::string duration_text(double seconds);

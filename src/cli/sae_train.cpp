@@ -13,10 +13,6 @@
 namespace hone::cli {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 struct TrainArguments {
   ActivationSource source;
   std::filesystem::path output;

@@ -10,14 +10,14 @@
 namespace hone::cli {
 namespace {
 
-struct Arguments {
+struct ScoreArguments {
   ModelArguments model;
   std::string file;
   ScoreOptions score;
   bool json = false;
 };
 
-void run(const Arguments& arguments) {
+void run_score(const ScoreArguments& arguments) {
   const std::string text = read_file(arguments.file);
   if (text.empty())
     throw Error(ErrorCode::bad_input, fmt::format("'{}' is empty; give a text to score", arguments.file));
@@ -44,7 +44,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_score(Command program) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ScoreArguments>();
   const Command command = program.subcommand("score", "Bits per byte of a text under the unadapted model");
   arguments->model.add_to(command);
   command.option("FILE", arguments->file, "Text to score").required();
@@ -57,7 +57,7 @@ void add_score(Command program) {
       .excludes(stride);
   command.option("--max-windows", arguments->score.max_windows, "Stop after so many windows");
   command.flag("--json", arguments->json, "Print one JSON object");
-  command.callback([arguments] { run(*arguments); });
+  command.callback([arguments] { run_score(*arguments); });
 }
 
 }  // namespace hone::cli

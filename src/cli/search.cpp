@@ -15,7 +15,7 @@ namespace {
 constexpr size_t lines_shown = 2;
 constexpr size_t bytes_shown = 110;
 
-struct Arguments {
+struct SearchArguments {
   std::filesystem::path store;
   std::string text;
   std::string model;
@@ -34,7 +34,7 @@ void print_start(std::string_view text) {
   });
 }
 
-std::vector<Neighbour> search(const Arguments& arguments, const Store& store) {
+std::vector<Neighbour> search(const SearchArguments& arguments, const Store& store) {
   if (arguments.text.empty()) throw Error(ErrorCode::bad_input, "TEXT is empty; say what to look for");
   if (arguments.retrieval == Retrieval::bm25) return store.neighbours(arguments.text, arguments.count);
   if (const auto encoder = encoder_for(store, arguments.retrieval, arguments.encoder)) {
@@ -53,7 +53,7 @@ std::vector<Neighbour> search(const Arguments& arguments, const Store& store) {
                          arguments.count);
 }
 
-void run(const Arguments& arguments) {
+void run_search(const SearchArguments& arguments) {
   const Store store = Store::open(arguments.store);
   nlohmann::json found = nlohmann::json::array();
   const std::vector<Neighbour> neighbours = search(arguments, store);
@@ -82,7 +82,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_search(Command program) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<SearchArguments>();
   const Command command = program.subcommand("search", "Show the chunks of a store that are most similar to a text");
   command.option("STORE", arguments->store, "A store made by `hone index`").required();
   command.option("TEXT", arguments->text, "What to look for").required();
@@ -94,7 +94,7 @@ void add_search(Command program) {
     require_vectors_for_encoder(arguments->retrieval, arguments->encoder);
     if (arguments->retrieval == Retrieval::bm25 && !arguments->model.empty())
       refuse_usage("--model requires --retrieval vectors, fused or sift");
-    run(*arguments);
+    run_search(*arguments);
   });
 }
 

@@ -12,13 +12,13 @@
 namespace hone::cli {
 namespace {
 
-struct Options {
+struct TokenizeArguments {
   std::string model;
   bool special = false;
   bool json = false;
 };
 
-void run(const Options& options) {
+void run_tokenize(const TokenizeArguments& options) {
   const auto tokenizer = read_model([&] { return Tokenizer::open(options.model); });
   const std::vector<Token> tokens = tokenizer->encode(read_standard_input(), options.special);
   const std::string ids = fmt::format("{}", fmt::join(tokens, options.json ? ", " : " "));
@@ -31,12 +31,12 @@ void run(const Options& options) {
 }  // namespace
 
 void add_tokenize(Command program) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<TokenizeArguments>();
   const Command command = program.subcommand("tokenize", "Print the token ids of standard input, without BOS");
   command.option("MODEL", options->model, "GGUF file").required();
   command.flag("--special", options->special, "Control tokens written out in the text become their ids");
   command.flag("--json", options->json, "Print {\"tokens\": n, \"ids\": [...]}");
-  command.callback([options] { run(*options); });
+  command.callback([options] { run_tokenize(*options); });
 }
 
 }  // namespace hone::cli

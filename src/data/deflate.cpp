@@ -15,7 +15,7 @@ constexpr int gzip = MAX_WBITS + 16;
 constexpr size_t largest_ratio = 1032;  // of DEFLATE: 258 bytes from 2 bits
 constexpr size_t first_piece = size_t{1} << 16;
 
-[[noreturn]] void fail(std::string_view source, std::string_view problem) {
+[[noreturn]] void damaged_stream(std::string_view source, std::string_view problem) {
   throw Error(ErrorCode::corrupt, fmt::format("{}: {}; get the file again", source, problem));
 }
 
@@ -43,8 +43,8 @@ class Inflater {
       left_ = left_.subspan(in - stream_.avail_in);
       done += out - stream_.avail_out;
       if (result == Z_MEM_ERROR) throw std::bad_alloc();
-      if (result == Z_BUF_ERROR) fail(source, "the compressed data is cut off");
-      if (result != Z_OK && result != Z_STREAM_END) fail(source, "the compressed data is damaged");
+      if (result == Z_BUF_ERROR) damaged_stream(source, "the compressed data is cut off");
+      if (result != Z_OK && result != Z_STREAM_END) damaged_stream(source, "the compressed data is damaged");
       ended_ = result == Z_STREAM_END;
     }
     return done;
@@ -66,11 +66,13 @@ class Inflater {
 }  // namespace
 
 std::string inflate_raw(std::span<const std::byte> bytes, size_t size, std::string_view source) {
-  if (size / largest_ratio > bytes.size()) fail(source, fmt::format("{} bytes cannot hold {}", bytes.size(), size));
+  if (size / largest_ratio > bytes.size())
+    damaged_stream(source, fmt::format("{} bytes cannot hold {}", bytes.size(), size));
   std::string contents(size, '\0');
   Inflater inflater(bytes, raw);
   const size_t got = inflater.read(contents, source);
-  if (got != size || !inflater.ends(source)) fail(source, fmt::format("it does not hold {} bytes as it says", size));
+  if (got != size || !inflater.ends(source))
+    damaged_stream(source, fmt::format("it does not hold {} bytes as it says", size));
   return contents;
 }
 
@@ -81,7 +83,7 @@ bool is_gzip(std::span<const std::byte> bytes) {
 std::string gunzip(std::span<const std::byte> bytes, std::string_view source) {
   std::string contents;
   while (!bytes.empty()) {
-    if (!is_gzip(bytes)) fail(source, "bytes that are not gzip follow the compressed data");
+    if (!is_gzip(bytes)) damaged_stream(source, "bytes that are not gzip follow the compressed data");
     Inflater inflater(bytes, gzip);
     while (!inflater.ended()) {
       const size_t before = contents.size();

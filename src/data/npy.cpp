@@ -22,7 +22,7 @@ constexpr size_t preamble = 8;  // magic and version
 constexpr size_t max_dimensions = 32;
 constexpr size_t alignment = 64;
 
-[[noreturn]] void fail(std::string_view source, std::string_view problem, ErrorCode code = ErrorCode::corrupt) {
+[[noreturn]] void refuse_npy(std::string_view source, std::string_view problem, ErrorCode code = ErrorCode::corrupt) {
   throw Error(code, fmt::format("{}: {}", source, problem));
 }
 
@@ -60,7 +60,7 @@ class HeaderReader {
 
  private:
   [[noreturn]] void damaged() const {
-    fail(array_.source, "the header is not that of an .npy array; get the file again");
+    refuse_npy(array_.source, "the header is not that of an .npy array; get the file again");
   }
   void skip_spaces() { text_.remove_prefix(std::min(text_.find_first_not_of(" \t\n"), text_.size())); }
   bool accept(char c) {
@@ -93,7 +93,8 @@ class HeaderReader {
   void read_type() {
     skip_spaces();
     if (text_.starts_with('['))
-      fail(array_.source, "it is a structured array; save its fields as arrays of their own", ErrorCode::unsupported);
+      refuse_npy(array_.source, "it is a structured array; save its fields as arrays of their own",
+                 ErrorCode::unsupported);
     array_.type = string();
   }
   void read_shape() {
@@ -120,8 +121,8 @@ class HeaderReader {
 void understand_type(NpyArray& array) {
   const std::string_view type = array.type;
   const auto unsupported = [&](std::string_view advice) {
-    fail(array.source, fmt::format("its elements are of type {:?}; {}", type.substr(0, 40), advice),
-         ErrorCode::unsupported);
+    refuse_npy(array.source, fmt::format("its elements are of type {:?}; {}", type.substr(0, 40), advice),
+               ErrorCode::unsupported);
   };
   if (type.size() >= 2 && type[1] == 'O')
     unsupported(
@@ -208,7 +209,7 @@ std::string text(const NpyArray& array, size_t index) {
     for (size_t i = 0; i < array.width / 4; ++i) {
       const auto code = element<uint32_t>(array, index * (array.width / 4) + i);
       if (!append_utf8(result, code))
-        fail(array.source, fmt::format("entry {} holds {:#x}, which is no character", index, code));
+        refuse_npy(array.source, fmt::format("entry {} holds {:#x}, which is no character", index, code));
     }
   }
   result.resize(result.find_last_not_of('\0') + 1);  // numpy pads with zeros
@@ -217,10 +218,10 @@ std::string text(const NpyArray& array, size_t index) {
 
 void check_dimensions(const NpyArray& array) {
   if (array.shape.empty() || array.shape.size() > 2)
-    fail(array.source,
-         fmt::format("its shape is ({}); hone reads arrays of one or two dimensions, reshape it to [n, features]",
-                     fmt::join(array.shape, ", ")),
-         ErrorCode::bad_input);
+    refuse_npy(array.source,
+               fmt::format("its shape is ({}); hone reads arrays of one or two dimensions, reshape it to [n, features]",
+                           fmt::join(array.shape, ", ")),
+               ErrorCode::bad_input);
 }
 
 }  // namespace
@@ -243,18 +244,18 @@ bool is_npy(std::span<const std::byte> bytes) {
 NpyArray parse_npy(std::string source, std::span<const std::byte> bytes) {
   NpyArray array;
   array.source = std::move(source);
-  if (bytes.empty()) fail(array.source, "it is empty");
-  if (!is_npy(bytes)) fail(array.source, "this is not an .npy array: it does not begin as numpy.save writes it");
+  if (bytes.empty()) refuse_npy(array.source, "it is empty");
+  if (!is_npy(bytes)) refuse_npy(array.source, "this is not an .npy array: it does not begin as numpy.save writes it");
   const int version = bytes.size() < preamble ? 0 : static_cast<int>(bytes[magic.size()]);
   const size_t size_bytes = version == 1 ? 2 : 4;
-  if (bytes.size() < preamble + size_bytes) fail(array.source, "it is cut off in its header; get the file again");
+  if (bytes.size() < preamble + size_bytes) refuse_npy(array.source, "it is cut off in its header; get the file again");
   if (version < 1 || version > 3)
-    fail(array.source, fmt::format("it has version {} of the format; hone reads 1 to 3", version),
-         ErrorCode::unsupported);
+    refuse_npy(array.source, fmt::format("it has version {} of the format; hone reads 1 to 3", version),
+               ErrorCode::unsupported);
   uint32_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data() + preamble, size_bytes);
   const size_t begin = preamble + size_bytes;
-  if (header_bytes > bytes.size() - begin) fail(array.source, "it is cut off in its header; get the file again");
+  if (header_bytes > bytes.size() - begin) refuse_npy(array.source, "it is cut off in its header; get the file again");
   HeaderReader(array, {reinterpret_cast<const char*>(bytes.data()) + begin, header_bytes}).read();
   understand_type(array);
   array.elements = bytes.subspan(begin + header_bytes);
@@ -262,14 +263,15 @@ NpyArray parse_npy(std::string source, std::span<const std::byte> bytes) {
   bool fits = true;
   for (const size_t extent : array.shape) fits = !__builtin_mul_overflow(needed, extent, &needed) && fits;
   if (!fits || needed != array.elements.size())
-    fail(array.source, fmt::format("{} bytes of elements are not an array ({}) of {}; the file is cut off or damaged",
-                                   array.elements.size(), fmt::join(array.shape, ", "), array.type));
+    refuse_npy(array.source,
+               fmt::format("{} bytes of elements are not an array ({}) of {}; the file is cut off or damaged",
+                           array.elements.size(), fmt::join(array.shape, ", "), array.type));
   return array;
 }
 
 void check_matrix(const NpyArray& array) {
   check_dimensions(array);
-  if (!array.numeric()) fail(array.source, "it holds text where numbers are needed", ErrorCode::unsupported);
+  if (!array.numeric()) refuse_npy(array.source, "it holds text where numbers are needed", ErrorCode::unsupported);
 }
 
 Matrix as_matrix(const NpyArray& array) {
@@ -282,11 +284,11 @@ Matrix as_matrix(const NpyArray& array) {
 std::vector<std::string> as_labels(const NpyArray& array) {
   check_dimensions(array);
   if (array.cols() != 1)
-    fail(array.source, fmt::format("it has {} columns; labels are one-dimensional", array.cols()),
-         ErrorCode::bad_input);
+    refuse_npy(array.source, fmt::format("it has {} columns; labels are one-dimensional", array.cols()),
+               ErrorCode::bad_input);
   if (array.kind == 'f')
-    fail(array.source, fmt::format("it is of type {}; labels are integers or text, as y.astype(int)", array.type),
-         ErrorCode::bad_input);
+    refuse_npy(array.source, fmt::format("it is of type {}; labels are integers or text, as y.astype(int)", array.type),
+               ErrorCode::bad_input);
   std::vector<std::string> labels(array.rows());
   for (size_t i = 0; i < labels.size() && !array.numeric(); ++i) labels[i] = text(array, i);
   if (!array.numeric()) return labels;

@@ -19,6 +19,8 @@ void check_row(ConstMatrixView x, size_t i, std::string_view what) {
 
 }  // namespace
 
+void refuse(std::string message) { throw Error(ErrorCode::bad_input, std::move(message)); }
+
 bool is_finite(std::span<const float> values) {
   return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
 }

@@ -3,10 +3,14 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "hone/base.h"
 
 namespace hone {
+
+// Throws Error{bad_input}.
+[[noreturn]] void refuse(std::string message);
 
 bool is_finite(std::span<const float> values);
 bool is_finite(ConstMatrixView values);

@@ -23,8 +23,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-[[noreturn]] void refuse(std::string message) { throw Error(ErrorCode::bad_input, std::move(message)); }
-
 void check(ConstMatrixView x, std::span<const int> y, size_t classes, ConstMatrixView queries,
            std::span<const int> truth, const ClassifyOptions& options) {
   check_points(x, y, classes);

@@ -10,8 +10,6 @@
 namespace hone {
 namespace {
 
-[[noreturn]] void refuse(std::string message) { throw Error(ErrorCode::bad_input, std::move(message)); }
-
 // What the prior is chosen by: for every pseudo-query and checkpoint, log p_j of its label, and left_out_j less its
 // least.
 struct PseudoQueries {

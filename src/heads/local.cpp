@@ -11,8 +11,6 @@
 namespace hone {
 namespace {
 
-[[noreturn]] void refuse(std::string message) { throw Error(ErrorCode::bad_input, std::move(message)); }
-
 // Points that no query has for a neighbour are not looked at.
 void check_neighbours(std::span<const int64_t> ids, ConstMatrixView x, std::span<const int> y, size_t classes) {
   check_sizes(x, y, classes);

@@ -16,9 +16,7 @@ namespace hone {
 namespace {
 
 constexpr size_t tile_queries = 96;    // a task's products, [tile_queries, tile_points], stay in its core's cache
-constexpr size_t tile_points = 512;    //
 constexpr size_t batch_tiles = 16;     // so many tiles' candidates are in memory
-constexpr size_t few_queries = 3;      // for fewer than this and one the products' vector lanes would be empty
 constexpr size_t ahead = 8;            // so many candidates' points are fetched before they are compared
 constexpr size_t range_points = 4096;  // at least, where points are shared out among threads
 

@@ -8,6 +8,11 @@
 
 namespace hone {
 
+// Points whose products with some queries stay in a core's cache.
+constexpr size_t tile_points = 512;
+// Of no more queries than this the products' vector lanes would be empty: point by point is faster.
+constexpr size_t few_queries = 3;
+
 struct Candidate {
   float score = 0;  // smaller is nearer
   uint32_t id = 0;

@@ -11,8 +11,6 @@
 namespace hone {
 namespace {
 
-constexpr size_t tile_points = 512;    // whose products with a list's queries stay in the cache
-constexpr size_t few_queries = 3;      // for fewer than this and one the products' vector lanes would be empty
 constexpr size_t most_held = 1 << 22;  // candidates in memory
 
 size_t kept_of(size_t k) { return k + k / 8 + 16; }

@@ -9,11 +9,7 @@
 #include "heads/checks.h"
 
 namespace hone {
-namespace {
-
-[[noreturn]] void refuse(std::string message) { throw Error(ErrorCode::bad_input, std::move(message)); }
-
-}  // namespace
+namespace {}  // namespace
 
 void check_truth(std::span<const int> truth, size_t classes) {
   for (size_t q = 0; q < truth.size(); ++q)

@@ -8,6 +8,9 @@
 
 namespace hone {
 
+// Rows of activations that are held in memory at a time where they are read in order.
+constexpr size_t rows_at_once = 4096;
+
 struct Encoding {
   size_t active = 0;
   float dropout = 0;

@@ -10,8 +10,6 @@
 namespace hone {
 namespace {
 
-constexpr size_t rows_at_once = 4096;
-
 struct Example {
   float value;
   size_t row;

@@ -13,7 +13,7 @@
 namespace hone::lab {
 namespace {
 
-constexpr std::array<std::string_view, 8> methods = {
+constexpr std::array<std::string_view, 8> all_methods = {
     "Random", "Trace-TopK", "Trace-BottomK", "Query-Aware", "Query-Aware greedy", "Exact", "Last-layer", "All"};
 
 // One prompt with everything that does not depend on the set of blocks.
@@ -42,7 +42,7 @@ std::vector<size_t> first(const std::vector<size_t>& order, size_t budget) {
 
 }  // namespace
 
-std::span<const std::string_view> block_methods() { return methods; }
+std::span<const std::string_view> block_methods() { return all_methods; }
 
 std::vector<BlockChoice> choose_blocks(const PromptKernels& kernels, std::span<const int> layers,
                                        std::span<const double> residuals, double truth,
@@ -74,8 +74,8 @@ std::vector<BlockChoice> choose_blocks(const PromptKernels& kernels, std::span<c
   };
 
   std::vector<BlockChoice> choices;
-  choices.reserve(methods.size());
-  for (const std::string_view method : methods)
+  choices.reserve(all_methods.size());
+  for (const std::string_view method : all_methods)
     choices.push_back({std::string(method), std::vector<double>(options.budgets.size()),
                        std::vector<double>(options.budgets.size())});
   for (size_t at = 0; at < options.budgets.size(); ++at) {
@@ -84,9 +84,9 @@ std::vector<BlockChoice> choose_blocks(const PromptKernels& kernels, std::span<c
       judge.add(decide::random_blocks(all, options.budgets[at], seed), options.steps,
                 1 / static_cast<double>(options.random_draws), choices[0], at);
     }
-    for (size_t m = 1; m < methods.size(); ++m) {
-      const std::vector<size_t> chosen = first(orders[m - 1], methods[m] == "All" ? all : options.budgets[at]);
-      const bool own_steps = methods[m] == "Exact" && !chosen.empty();
+    for (size_t m = 1; m < all_methods.size(); ++m) {
+      const std::vector<size_t> chosen = first(orders[m - 1], all_methods[m] == "All" ? all : options.budgets[at]);
+      const bool own_steps = all_methods[m] == "Exact" && !chosen.empty();
       judge.add(chosen, own_steps ? exact.steps[chosen.size() - 1] : options.steps, 1, choices[m], at);
     }
   }

@@ -18,7 +18,7 @@ namespace hone::lab {
 namespace {
 
 constexpr size_t fixed_steps = 8;
-constexpr std::array<std::string_view, 5> methods = {"in_context", "hone", "trusted", "map", "eight"};
+constexpr std::array<std::string_view, 5> shown_methods = {"in_context", "hone", "trusted", "map", "eight"};
 constexpr std::array<std::string_view, 5> titles = {
     "in-context", "hone: mixture, floored", "Gibbs filter alone, linearised", "T_MAP, linearised", "T = 8, linearised"};
 
@@ -92,7 +92,7 @@ void add_draws(Report& report, const Table& rows, std::span<const Scores> all) {
   std::vector<std::vector<std::string>> lines;
   for (const std::string& draw : rows.distinct("task")) {
     const Table of_draw = rows.where("task", draw);
-    const Scores base = scores(of_draw, methods[0]), ours = scores(of_draw, methods[1]);
+    const Scores base = scores(of_draw, shown_methods[0]), ours = scores(of_draw, shown_methods[1]);
     lines.push_back({draw, of_draw.text(0, "labels"), of_draw.text(0, "examples"), fmt::format("{}", of_draw.rows()),
                      fmt::format("{:.1f}", 100 * (1 - mean(base.wrong))),
                      fmt::format("{:.1f}", 100 * (1 - mean(ours.wrong))), fmt::format("{:.3f}", mean(base.log_loss)),
@@ -112,7 +112,7 @@ void add_draws(Report& report, const Table& rows, std::span<const Scores> all) {
 
 std::vector<std::string> few_shot_columns() {
   std::vector<std::string> columns = {"query", "truth"};
-  for (const std::string_view method : methods)
+  for (const std::string_view method : shown_methods)
     for (const std::string_view what : {"label", "confidence", "true", "squared"})
       columns.push_back(column(method, what));
   for (const char* more : {"trusted_steps", "map_steps", "adapted_weight", "target_scale", "worst_bits", "bound_bits",
@@ -124,7 +124,7 @@ std::vector<std::string> few_shot_columns() {
 Row few_shot_row(size_t query, const FewShotDraw& draw, const FewShotAnswer& answer) {
   const std::string& truth = draw.queries[query].label;
   Row row = {static_cast<int64_t>(draw.query_numbers[query]), truth};
-  for (const std::string_view method : methods) {
+  for (const std::string_view method : shown_methods) {
     const std::vector<double> p = probabilities(answer, method);
     const size_t top = static_cast<size_t>(std::ranges::max_element(p) - p.begin());
     double of_truth = 0, squared = 0;
@@ -149,10 +149,11 @@ Row few_shot_row(size_t query, const FewShotDraw& draw, const FewShotAnswer& ans
 Report few_shot_report(const Table& rows) {
   Report report;
   std::vector<Scores> all;
-  std::ranges::transform(methods, std::back_inserter(all), [&](const auto& method) { return scores(rows, method); });
+  std::ranges::transform(shown_methods, std::back_inserter(all),
+                         [&](const auto& method) { return scores(rows, method); });
   std::vector<std::vector<std::string>> lines;
   std::vector<Method> wrong, log_loss, wrong_of_draws, log_loss_of_draws;
-  for (size_t m = 0; m < methods.size(); ++m) {
+  for (size_t m = 0; m < shown_methods.size(); ++m) {
     const Scores& s = all[m];
     const size_t n = s.wrong.size();
     const decide::Interval accuracy =

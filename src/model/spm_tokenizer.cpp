@@ -12,7 +12,6 @@
 namespace hone {
 namespace {
 
-constexpr std::string_view word_start = "\xE2\x96\x81";  // U+2581
 
 std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
   std::string result;

@@ -11,6 +11,9 @@
 
 namespace hone {
 
+// What stands before a piece that begins a word: ▁
+inline constexpr std::string_view word_start = "\u2581";
+
 // Values are those of tokenizer.ggml.token_type.
 enum class TokenKind : uint8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
 

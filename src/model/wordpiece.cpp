@@ -7,8 +7,6 @@
 namespace hone {
 namespace {
 
-constexpr std::string_view word_start = "\u2581";
-
 size_t characters_of(std::string_view word) {
   return static_cast<size_t>(std::ranges::count_if(word, [](char byte) { return (byte & 0xC0) != 0x80; }));
 }

@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view word_start = "\u2581", continuation = "##";
+constexpr std::string_view continuation = "##";
 constexpr std::string_view special_texts[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
 
 [[noreturn]] void corrupt(const std::string& file, std::string_view what) {

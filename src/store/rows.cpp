@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <array>
@@ -14,6 +13,7 @@
 #include <system_error>
 #include <tuple>
 
+#include "base/checksum.h"
 #include "base/files.h"
 #include "hone/base.h"
 
@@ -24,13 +24,13 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view temporary_prefix = "tmp-";
 constexpr int64_t abandoned_seconds = 3600;
-constexpr std::array<char, 8> file_magic = {'H', 'O', 'N', 'E', 'G', 'R', 'O', 'W'};
-constexpr uint32_t format_version = 1;
+constexpr std::array<char, 8> rows_magic = {'H', 'O', 'N', 'E', 'G', 'R', 'O', 'W'};
+constexpr uint32_t rows_format = 1;
 
 // A file is this, then the key, then the row.
 struct Header {
-  std::array<char, 8> magic = file_magic;
-  uint32_t format = format_version;
+  std::array<char, 8> magic = rows_magic;
+  uint32_t format = rows_format;
   uint32_t key_bytes = 0;
   uint64_t row_bytes = 0;
   uint64_t checksum = 0;  // XXH3 of key and row
@@ -39,8 +39,6 @@ static_assert(sizeof(Header) == 32);
 
 fs::path file_of(const fs::path& folder, const std::string& key) { return folder / content_hash(key); }
 
-uint64_t checksum(std::string_view contents) { return XXH3_64bits(contents.data(), contents.size()); }
-
 enum class State { good, other_key, damaged };
 
 State judge(std::string_view file, const std::string& key) {
@@ -48,7 +46,7 @@ State judge(std::string_view file, const std::string& key) {
   if (file.size() < sizeof header) return State::damaged;
   std::memcpy(&header, file.data(), sizeof header);
   const std::string_view contents = file.substr(sizeof header);
-  const bool whole = header.magic == file_magic && header.format == format_version &&
+  const bool whole = header.magic == rows_magic && header.format == rows_format &&
                      header.key_bytes <= contents.size() && header.row_bytes == contents.size() - header.key_bytes &&
                      header.checksum == checksum(contents);
   if (!whole) return State::damaged;

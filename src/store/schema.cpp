@@ -9,7 +9,7 @@
 namespace hone::store {
 namespace {
 
-constexpr const char* format_version = "1";
+constexpr const char* store_format = "1";
 
 // A chunk is stored once; occurrences say where it stands. Documents of one file are a gap apart in `ordinal`, so that
 // the last chunk of one has no successor. Ids are never used again: caches are keyed by them.
@@ -62,7 +62,7 @@ void create_schema(const Database& database, const StoreIdentity& identity) {
   Transaction transaction(database);
   database.execute(schema_sql);
   Statement insert = database.prepare("INSERT INTO meta (name, content) VALUES (?1, ?2)");
-  insert.bind(1, "format").bind(2, format_version).run();
+  insert.bind(1, "format").bind(2, store_format).run();
   insert.bind(1, "model_name").bind(2, identity.model_name).run();
   insert.bind(1, "base_hash").bind(2, identity.base_hash).run();
   transaction.commit();
@@ -71,10 +71,10 @@ void create_schema(const Database& database, const StoreIdentity& identity) {
 StoreIdentity read_identity(const Database& database, const std::string& name) {
   const auto format = meta(database, "format");
   if (!format) database.fail_corrupt("its format version is missing");
-  if (*format != format_version)
+  if (*format != store_format)
     throw Error(ErrorCode::unsupported,
                 fmt::format("store '{}' has format {}, this hone reads format {}; index into a new store", name,
-                            printable(*format), format_version));
+                            printable(*format), store_format));
   const auto model_name = meta(database, "model_name");
   const auto base_hash = meta(database, "base_hash");
   if (!model_name || !base_hash) database.fail_corrupt("the name of its model is missing");

@@ -1,23 +1,22 @@
 #include "store/vectors.h"
 
-#include <xxhash.h>
-
 #include <array>
 #include <cmath>
 #include <cstring>
 
+#include "base/checksum.h"
 #include "base/files.h"
 
 namespace hone::store {
 namespace {
 
-constexpr std::array<char, 8> file_magic = {'H', 'O', 'N', 'E', 'V', 'E', 'C', 'S'};
+constexpr std::array<char, 8> vectors_magic = {'H', 'O', 'N', 'E', 'V', 'E', 'C', 'S'};
 constexpr uint32_t file_format = 1;
 constexpr size_t hash_bytes = 32;
 
 // A file starts with this, then the encoder's name, then the base's hash.
 struct FileHeader {
-  std::array<char, 8> magic = file_magic;
+  std::array<char, 8> magic = vectors_magic;
   uint32_t format = file_format;
   uint32_t dimension = 0;
   uint32_t name_bytes = 0;
@@ -31,8 +30,6 @@ struct CommitHeader {
   uint64_t rows = 0;
   uint64_t checksum = 0;  // XXH3 of hashes and vectors
 };
-
-uint64_t checksum(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
 template <class Header>
 void put_header(std::string& bytes, const Header& header) {
@@ -69,7 +66,7 @@ std::optional<VectorFile> VectorFile::read(const std::filesystem::path& path) {
   FileHeader header;
   if (contents.size() >= sizeof header) std::memcpy(&header, contents.data(), sizeof header);
   const size_t strings_bytes = size_t{header.name_bytes} + header.base_hash_bytes;
-  if (contents.size() < sizeof header || header.magic != file_magic || header.format != file_format ||
+  if (contents.size() < sizeof header || header.magic != vectors_magic || header.format != file_format ||
       header.dimension == 0 || strings_bytes > contents.size() - sizeof header ||
       header.checksum != checksum_without_itself(header, contents.substr(sizeof header, strings_bytes)))
     throw Error(ErrorCode::corrupt, "'" + path.string() + "' is damaged or not a file of vectors");
