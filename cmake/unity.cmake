@@ -1,6 +1,7 @@
 # hone_unity(TARGET): where CMAKE_UNITY_BUILD is ON, a quarter of a room's files is compiled as one, and no other library's
 # templates are read and made more often than that. A file's quarter depends on its name alone: a new file leaves the other
-# quarters, and what ccache holds of them, as they are. Files that are compiled for many instruction sets stay alone.
+# quarters, and what ccache holds of them, as they are. Files that are compiled for many instruction sets stay alone, as do
+# those with SKIP_UNITY_BUILD_INCLUSION.
 function(hone_unity target)
   get_target_property(sources ${target} SOURCES)
   foreach(source ${sources})

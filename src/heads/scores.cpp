@@ -9,7 +9,6 @@
 #include "heads/checks.h"
 
 namespace hone {
-namespace {}  // namespace
 
 void check_truth(std::span<const int> truth, size_t classes) {
   for (size_t q = 0; q < truth.size(); ++q)

@@ -19,9 +19,10 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Float = hn::ScalableTag<float>;
 using Vec = hn::Vec<Float>;
 
-// Functions that end in _tile keep 8 to 12 sums in registers: enough to hide a product's latency, few
+// Functions that end in _tile keep up to 12 sums in registers: enough to hide a product's latency, few
 // enough for the 16 registers of AVX2. Where columns overlap from one step to the next the lanes come from memory: if
-// GCC knows their number it keeps the overlap in registers too, and a sum has none left.
+// GCC knows their number it keeps the overlap in registers too, and a sum has none left. Only weights_tile has room for
+// both, and is faster so. (-O3 changes nothing.)
 
 // Calls body(size, first) for parts of at most `most` that cover [0, count): as many of `most` as fit, then of half.
 template <size_t most, class Body>

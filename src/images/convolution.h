@@ -10,6 +10,7 @@ namespace hone {
 // convolution_backward_input reads them in place of asking.
 constexpr size_t gradient_margin = 2;
 
+// 1 ≤ kernel ≤ rows and cols.
 struct ConvolutionShape {
   size_t groups;
   size_t rows, cols, in_channels;
@@ -24,10 +25,11 @@ struct ConvolutionShape {
 // b [out]: y = w * x + b.
 void convolution(const ConvolutionShape& shape, const float* x, const float* w, const float* b, float* y);
 
-// The gradients dw and db, overwritten, for dy [group, out channel, row, margin + column + margin, lane].
+// The gradients dw and db, overwritten, for dy [group, out channel, row, margin + column + margin, lane]; margins are
+// not read. Both are sums over all lanes: in one that holds no image x must be finite and dy 0.
 void convolution_backward_weights(const ConvolutionShape& shape, const float* x, const float* dy, float* dw, float* db);
 
-// The gradient dx, as x, overwritten, for dy as above.
+// The gradient dx, laid out as x, overwritten, for dy as above with margins of 0.
 void convolution_backward_input(const ConvolutionShape& shape, const float* dy, const float* w, float* dx);
 
 }  // namespace hone

@@ -8,7 +8,7 @@ namespace hone {
 
 // Images in a group.
 size_t group_lanes();
-// Groups that `images` need; the last one's other lanes are not used.
+// Groups that `images` need; the last one's other lanes hold no image, but are computed with.
 size_t groups_of(size_t images);
 
 // images [n, d] to grouped [groups_of(n)][d][lane]; lanes beyond n stay as they are.

@@ -7,6 +7,7 @@
 #include "interpret/encode.h"
 
 namespace hone {
+
 SaeEvaluation evaluate(const Sae& sae, ActivationBatches& source, size_t rows, double dead_below, const Watch& watch) {
   if (!(dead_below >= 0 && dead_below <= 1))
     throw Error(ErrorCode::bad_input, fmt::format("dead below: {}; give a share from 0 to 1", dead_below));

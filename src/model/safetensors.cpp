@@ -37,7 +37,7 @@ constexpr Dtype dtypes[] = {{"F64", 8},  {"F32", 4}, {"F16", 2},     {"BF16", 2}
   throw Error(code, fmt::format("'{}': {}: {}", path.string(), entry, problem));
 }
 
-std::string quoted(std::string_view name) { return fmt::format("{:?}", name.substr(0, 100)); }
+std::string shown_name(std::string_view name) { return fmt::format("{:?}", name.substr(0, 100)); }
 
 // Parses the header; refuses nesting that the format does not have and keys that occur twice.
 json parse_header(const std::filesystem::path& path, std::string_view text) {
@@ -49,7 +49,7 @@ json parse_header(const std::filesystem::path& path, std::string_view text) {
     if (event == Event::object_start) keys.emplace_back();
     if (event == Event::object_end) keys.pop_back();
     if (event == Event::key && !keys.back().insert(parsed.get_ref<const std::string&>()).second)
-      fail(path, "header", fmt::format("{} occurs twice", quoted(parsed.get_ref<const std::string&>())));
+      fail(path, "header", fmt::format("{} occurs twice", shown_name(parsed.get_ref<const std::string&>())));
     return true;
   };
   try {
@@ -139,12 +139,12 @@ SafeTensors SafeTensors::open(const std::filesystem::path& path) {
 
   for (const auto& [name, fields] : header.items()) {
     if (name != metadata_key) {
-      file.tensors_.emplace(name, read_entry(path, fmt::format("tensor {}", quoted(name)), fields, data));
+      file.tensors_.emplace(name, read_entry(path, fmt::format("tensor {}", shown_name(name)), fields, data));
       continue;
     }
     if (!fields.is_object()) fail(path, name, "not an object");
     for (const auto& [key, value] : fields.items()) {
-      if (!value.is_string()) fail(path, name, fmt::format("{} is not a string", quoted(key)));
+      if (!value.is_string()) fail(path, name, fmt::format("{} is not a string", shown_name(key)));
       file.metadata_.emplace(key, value.get<std::string>());
     }
   }
@@ -153,7 +153,7 @@ SafeTensors SafeTensors::open(const std::filesystem::path& path) {
 }
 
 Matrix SafeTensors::matrix(std::string_view name) const {
-  const std::string entry = fmt::format("tensor {}", quoted(name));
+  const std::string entry = fmt::format("tensor {}", shown_name(name));
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) fail(path_, entry, "the tensor is missing", ErrorCode::not_found);
   const SafeTensor& tensor = found->second;
@@ -175,7 +175,7 @@ Matrix SafeTensors::matrix(std::string_view name) const {
   if (tensor.dtype == "F64") return read(convert<double>);
   if (tensor.dtype == "I32") return read(convert<int32_t>);
   if (tensor.dtype == "I64") return read(convert<int64_t>);
-  fail(path_, entry, fmt::format("dtype {} cannot be read as fp32", quoted(tensor.dtype)), ErrorCode::unsupported);
+  fail(path_, entry, fmt::format("dtype {} cannot be read as fp32", shown_name(tensor.dtype)), ErrorCode::unsupported);
 }
 
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedMatrix> tensors,
@@ -185,14 +185,14 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedM
   size_t end = 0;
   for (const NamedMatrix& tensor : tensors) {
     if (tensor.name == metadata_key || header.contains(tensor.name))
-      fail(path, quoted(tensor.name), "the name is reserved or occurs twice", ErrorCode::bad_input);
+      fail(path, shown_name(tensor.name), "the name is reserved or occurs twice", ErrorCode::bad_input);
     const size_t start = end, values = tensor.values.rows * tensor.values.cols;
     end += values * sizeof(float);
     std::vector<size_t> shape = tensor.shape;
     if (shape.empty()) shape = {tensor.values.rows, tensor.values.cols};
     if (std::reduce(shape.begin(), shape.end(), size_t{1}, std::multiplies<>()) != values)
-      fail(path, quoted(tensor.name), fmt::format("[{}] is not the shape of {} values", fmt::join(shape, ", "), values),
-           ErrorCode::bad_input);
+      fail(path, shown_name(tensor.name),
+           fmt::format("[{}] is not the shape of {} values", fmt::join(shape, ", "), values), ErrorCode::bad_input);
     header[tensor.name] = {{"dtype", "F32"}, {"shape", shape}, {"data_offsets", {start, end}}};
   }
   std::string text;

@@ -12,7 +12,6 @@
 namespace hone {
 namespace {
 
-
 std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
   std::string result;
   result.reserve(text.size() + text.size() / 4);
