@@ -29,7 +29,7 @@ double peak_rss_mb() {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
-nlohmann::json as_json(const EvaluateArguments& arguments, const Model& model, const Evaluation& evaluation) {
+nlohmann::json evaluation_json(const EvaluateArguments& arguments, const Model& model, const Evaluation& evaluation) {
   nlohmann::json tables = nlohmann::json::array();
   for (const EvaluationTable& table : evaluation.tables) {
     nlohmann::json rows = nlohmann::json::array();
@@ -102,7 +102,7 @@ void print_table(const EvaluationTable& table, size_t windows) {
                100 * difference.mean, 100 * difference.low, 100 * difference.high);
 }
 
-void print_text(const EvaluateArguments& arguments, const Model& model, const Evaluation& evaluation) {
+void print_evaluation(const EvaluateArguments& arguments, const Model& model, const Evaluation& evaluation) {
   fmt::print("{}, {}, protocol {}: {} windows, {} tokens scored\n", model.name(), arguments.model.precision,
              evaluation.protocol, evaluation.windows, evaluation.tokens);
   if (arguments.options.session.retrieval != Retrieval::bm25)
@@ -142,9 +142,9 @@ void run_eval(EvaluateArguments& arguments) {
     evaluation = evaluate(model, store, arguments.files, arguments.options, watch);
   }
   if (arguments.json)
-    print_json(as_json(arguments, *model, evaluation));
+    print_json(evaluation_json(arguments, *model, evaluation));
   else
-    print_text(arguments, *model, evaluation);
+    print_evaluation(arguments, *model, evaluation);
 }
 
 }  // namespace

@@ -33,8 +33,8 @@ struct IndexArguments {
 };
 
 // `gradients`: nothing if none were asked for.
-nlohmann::json as_json(const Store& store, const IndexReport& report, size_t vectors,
-                       const std::optional<StoredGradients>& gradients) {
+nlohmann::json index_json(const Store& store, const IndexReport& report, size_t vectors,
+                          const std::optional<StoredGradients>& gradients) {
   nlohmann::json skipped = nlohmann::json::array();
   for (const auto& [path, reason] : report.skipped) skipped.push_back({{"path", path}, {"reason", reason}});
   return {{"store", store.directory().string()},
@@ -53,7 +53,7 @@ nlohmann::json as_json(const Store& store, const IndexReport& report, size_t vec
           {"skipped", skipped}};
 }
 
-void print_text(const Store& store, const IndexReport& report, const std::optional<StoredGradients>& gradients) {
+void print_index(const Store& store, const IndexReport& report, const std::optional<StoredGradients>& gradients) {
   fmt::print("{}: {} files indexed, {} unchanged, {} removed; {} chunks added, {} duplicates dropped, {} in all\n",
              store.directory().string(), report.files_indexed, report.files_unchanged, report.files_removed,
              report.chunks_added, report.chunks_duplicate, report.chunks_total);
@@ -123,9 +123,9 @@ void run_index(const IndexArguments& arguments) {
     if (arguments.gradients) gradients = store_gradients(*model, store, statistics, learn.gradient_budget, watch);
   }
   if (arguments.json)
-    print_json(as_json(store, report, vectors, gradients));
+    print_json(index_json(store, report, vectors, gradients));
   else if (!arguments.quiet)
-    print_text(store, report, gradients);
+    print_index(store, report, gradients);
 }
 
 }  // namespace

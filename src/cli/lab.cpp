@@ -59,7 +59,7 @@ void list(bool as_json) {
   print_json({{"experiments", all}});
 }
 
-void print_text(const std::filesystem::path& folder, const lab::Run& run, double seconds) {
+void print_summary(const std::filesystem::path& folder, const lab::Run& run, double seconds) {
   if (run.resumed > 0) fmt::print("{} of {} tasks were there already\n", run.resumed, run.tasks);
   for (const lab::Finding& finding : run.report.findings)
     fmt::print("{}\n  ours:      {}\n  published: {}\n", finding.quantity, finding.ours, finding.published);
@@ -107,7 +107,7 @@ void run_lab(const LabArguments& arguments) {
   if (arguments.json)
     print_run(config, folder, result, seconds);
   else
-    print_text(folder, result, seconds);
+    print_summary(folder, result, seconds);
 }
 
 }  // namespace

@@ -125,7 +125,7 @@ std::string text_of(const ordered_json& value) {
 
 void print_line(std::string_view key, std::string_view value) { fmt::print("{:<24}{}\n", key, value); }
 
-void print_text(const ordered_json& description) {
+void print_description(const ordered_json& description) {
   for (const auto& [key, value] : description.items()) {
     if (key == "types") {
       for (const auto& type : value)
@@ -189,7 +189,7 @@ void add_model(Command program) {
     if (options->json)
       print_json(description);
     else
-      print_text(description);
+      print_description(description);
   });
 }
 

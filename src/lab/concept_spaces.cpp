@@ -18,9 +18,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* texts = "CLINC150, MiniLM";
-constexpr const char* images = "MNIST, LeNet of width 192";
-constexpr const char* net = "mnist_scaled_model_seed1_hd192_ss1.0_ot-adam_lr0.0008bs100_ne50.safetensors";
+constexpr const char* text_title = "CLINC150, MiniLM";
+constexpr const char* image_title = "MNIST, LeNet of width 192";
+constexpr const char* image_net = "mnist_scaled_model_seed1_hd192_ss1.0_ot-adam_lr0.0008bs100_ne50.safetensors";
 constexpr size_t piece_tokens = 64;
 
 struct Labelled {
@@ -163,7 +163,7 @@ Json sae_settings(Size size) {
 Json concept_spaces_config(Size size) {
   const bool quick = size == Size::quick, full = size == Size::full;
   const size_t points = quick ? 3000 : 15000, queries = quick ? 150 : 1000;
-  Json text = {{"title", texts},
+  Json text = {{"title", text_title},
                {"data_sha256", sha256(clinc150_file())},
                {"encoder_sha256", sha256(minilm_folder() / "model.safetensors")},
                {"pieces", quick ? 0 : 100000},
@@ -172,9 +172,9 @@ Json concept_spaces_config(Size size) {
                {"sae", sae_settings(size)},
                {"local", {{"neighbours", 50}, {"learning_rate", 0.01}, {"epochs", 50}}}};
   if (const size_t pieces = text.at("pieces"); pieces > 0) text["pieces_hash"] = texts_hash(corpus_pieces(pieces));
-  Json image = {{"title", images},
+  Json image = {{"title", image_title},
                 {"data_hash", image_data_hash("MNIST")},
-                {"net", saved_file_config(net)},
+                {"net", saved_file_config(image_net)},
                 {"points", points},
                 {"queries", full ? 4500 : queries},
                 {"sae", sae_settings(size)},

@@ -14,11 +14,11 @@ struct Published {
   const char* size;
   double before, after;
 };
-constexpr Published published[] = {{"0.5B", 1.15, 1.07}, {"7B", .90, .87}, {"32B", .83, .82}};
+constexpr Published published_models[] = {{"0.5B", 1.15, 1.07}, {"7B", .90, .87}, {"32B", .83, .82}};
 
 std::string published_text() {
   std::string text;
-  for (const Published& p : published)
+  for (const Published& p : published_models)
     text += fmt::format("{}{} {:.2f} → {:.2f} ({:.1f} %)", text.empty() ? "" : ", ", p.size, p.before, p.after,
                         100 * (1 - p.after / p.before));
   return text + " ([SaG], Qwen2.5 on The Pile, 50 neighbours, read off a plot)";
@@ -184,7 +184,7 @@ Report language_report(const Json& config, const Table& rows) {
     }
   }
   correct(found);
-  for (const Published& p : published)
+  for (const Published& p : published_models)
     levels.series.push_back(
         {fmt::format("Qwen2.5 {}, The Pile [SaG]", p.size), {0, 50}, {p.before, p.after}, {}, {}, true, colour++});
   report.text +=

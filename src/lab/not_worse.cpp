@@ -19,7 +19,7 @@ NotWorse not_worse(std::string rule, std::string condition, std::span<const doub
   std::vector<double> differences, beyond_margin;
   for (size_t i = 0; i < errors.size(); ++i) {
     differences.push_back(errors[i] - reference[i]);
-    beyond_margin.push_back(errors[i] - (1 + margin) * reference[i]);
+    beyond_margin.push_back(errors[i] - (1 + allowed_share) * reference[i]);
   }
   NotWorse result;
   result.rule = std::move(rule);
@@ -42,7 +42,7 @@ void correct(std::span<NotWorse> family) {
   const std::vector<double> corrected = holm(p);
   for (size_t i = 0; i < family.size(); ++i) {
     family[i].holm_p = corrected[i];
-    family[i].shown = corrected[i] <= 0.05 && family[i].difference.high <= margin * family[i].reference &&
+    family[i].shown = corrected[i] <= 0.05 && family[i].difference.high <= allowed_share * family[i].reference &&
                       family[i].tasks >= least_tasks;
   }
 }

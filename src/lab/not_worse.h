@@ -22,8 +22,8 @@ struct NotWorse {
   double upper_share() const { return difference.high == 0 ? 0 : difference.high / reference; }
 };
 
-constexpr double margin = 0.02;     // of the reference's mean squared error
-constexpr size_t least_tasks = 30;  // below which p's normal approximation is not trusted
+constexpr double allowed_share = 0.02;  // of the reference's mean squared error
+constexpr size_t least_tasks = 30;      // below which p's normal approximation is not trusted
 
 // Squared errors of both on the same tasks. p is that of the normal approximation for the mean of rule − (1 + margin) ·
 // reference, task by task, so that the reference's own uncertainty counts. Throws Error{bad_input} for no tasks or
