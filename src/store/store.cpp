@@ -29,8 +29,13 @@ constexpr const char* ignore_file = ".ignore";
 
 // Keeps `hone index DOCUMENTS -o DOCUMENTS` from writing into somebody's folder.
 void require_store_or_empty(const fs::path& directory) {
-  const std::set<std::string> own = {database_file, "store.sqlite-wal", "store.sqlite-shm", lock_file,
-                                     ignore_file,   store::rows_folder, store::vectors_name};
+  const std::set<std::string> own = {database_file,
+                                     fmt::format("{}-wal", database_file),
+                                     fmt::format("{}-shm", database_file),
+                                     lock_file,
+                                     ignore_file,
+                                     store::rows_folder,
+                                     store::vectors_name};
   std::error_code error;
   if (fs::exists(directory / database_file, error)) return;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
