@@ -155,7 +155,7 @@ Matrix LeNet::features(ConstMatrixView images, const Watch& watch) const {
     shards.run(std::min(at_a_time, total - done), [&](LeNetShard& shard, size_t i) {
       const size_t first = (done + i) * shard_images, count = std::min(shard_images, images.rows - first);
       std::copy_n(images.data + first * images.cols, count * images.cols, shard.images().data);
-      const ConstMatrixView features = shard.features(parameters_);
+      const ConstMatrixView features = shard.features(parameters_, count);
       std::copy_n(features.data, count * features.cols, result.row(first).data());
     });
   }

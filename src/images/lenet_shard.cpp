@@ -72,34 +72,45 @@ LeNetShard::LeNetShard(const LeNetShape& shape)
       d_convolved2_(gradients(pool2_)),
       d_pooled2_(pooled(pool2_)) {}
 
-ConstMatrixView LeNetShard::features(std::span<const float> parameters) {
+void LeNetShard::take(size_t groups) {
+  convolution1_.groups = convolution2_.groups = groups;
+  pool1_.planes = groups * convolution1_.out_channels;
+  pool2_.planes = groups * convolution2_.out_channels;
+}
+
+ConstMatrixView LeNetShard::features(std::span<const float> parameters, size_t count) {
   const float* p = parameters.data();
-  to_groups(images_, pixels_.data());
+  take(groups_of(count));
+  to_groups(images_.view().row_range(0, count), pixels_.data());
   convolution(convolution1_, pixels_.data(), p + tensors_.weight1.offset, p + tensors_.bias1.offset,
               convolved1_.data());
   max_pool(pool1_, convolved1_.data(), pooled1_.data());
   convolution(convolution2_, pooled1_.data(), p + tensors_.weight2.offset, p + tensors_.bias2.offset,
               convolved2_.data());
   max_pool(pool2_, convolved2_.data(), pooled2_.data());
-  from_groups(pooled2_.data(), features_);
-  return features_;
+  const MatrixView result = features_.view().row_range(0, count);
+  from_groups(pooled2_.data(), result);
+  return result;
 }
 
 double LeNetShard::loss(std::span<const float> parameters, std::span<const int> y, float scale,
                         std::span<float> gradient) {
-  features(parameters);
+  // The last group's other lanes are computed with; what they hold gets no gradient.
+  const size_t rows = groups_of(y.size()) * group_lanes();
+  const ConstMatrixView inputs = features(parameters, rows);
   const float* p = parameters.data();
   float* d = gradient.data();
-  const size_t width = features_.cols();
+  const size_t width = inputs.cols;
   const ConstMatrixView head{p + tensors_.head_weight.offset, classes_, width};
   const float* bias = p + tensors_.head_bias.offset;
-  linear_forward(features_, head, logits_);
-  // From here on logits_ are their own gradient.
+  const MatrixView logits = logits_.view().row_range(0, rows), d_features = d_features_.view().row_range(0, rows);
+  linear_forward(inputs, head, logits);
+  // From here on logits are their own gradient.
   float* d_bias = d + tensors_.head_bias.offset;
   std::fill_n(d_bias, classes_, 0.0F);
   double loss = 0;
-  for (size_t i = 0; i < shard_images; ++i) {
-    const std::span<float> row = logits_.row(i);
+  for (size_t i = 0; i < rows; ++i) {
+    const std::span<float> row = logits.row(i);
     if (i >= y.size()) {
       std::ranges::fill(row, 0.0F);
       continue;
@@ -116,9 +127,9 @@ double LeNetShard::loss(std::span<const float> parameters, std::span<const int> 
       d_bias[c] += row[c];
     }
   }
-  linear_backward_weight(logits_, features_, {d + tensors_.head_weight.offset, classes_, width});
-  linear_backward_input(logits_, weight_view(head), d_features_);
-  to_groups(d_features_, d_pooled2_.data());
+  linear_backward_weight(logits, inputs, {d + tensors_.head_weight.offset, classes_, width});
+  linear_backward_input(logits, weight_view(head), d_features);
+  to_groups(d_features, d_pooled2_.data());
   max_pool_backward(pool2_, convolved2_.data(), pooled2_.data(), d_pooled2_.data(), d_convolved2_.data());
   convolution_backward_weights(convolution2_, pooled1_.data(), d_convolved2_.data(), d + tensors_.weight2.offset,
                                d + tensors_.bias2.offset);

@@ -1,5 +1,5 @@
-// A fixed number of images through LeNet, forward and backward, on one thread: what images share a shard, and what
-// thread works on it, changes no result.
+// Some images through LeNet, forward and backward, on one thread: what images share a shard, and what thread works on it,
+// changes no result.
 #pragma once
 
 #include <optional>
@@ -16,7 +16,7 @@
 
 namespace hone {
 
-constexpr size_t shard_images = 50;
+constexpr size_t shard_images = 48;  // at most: whole groups of any number of lanes
 
 // A tensor's place in LeNet::parameters().
 struct LeNetTensor {
@@ -49,12 +49,15 @@ class LeNetShard {
 
   // Where the caller puts the pixels [shard_images, rows·cols]; rows that are not needed hold anything finite.
   MatrixView images() { return images_; }
-  // [shard_images, d]
-  ConstMatrixView features(std::span<const float> parameters);
+  // Of the first `count` images [count, d].
+  ConstMatrixView features(std::span<const float> parameters, size_t count);
   // Σ −log p(y) over the first y.size() images, and `scale` times its gradient [parameters]; overwritten.
   double loss(std::span<const float> parameters, std::span<const int> y, float scale, std::span<float> gradient);
 
  private:
+  // Work on so many groups only.
+  void take(size_t groups);
+
   LeNetTensors tensors_;
   ConvolutionShape convolution1_, convolution2_;
   PoolShape pool1_, pool2_;

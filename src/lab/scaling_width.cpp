@@ -18,13 +18,17 @@ struct OwnNet {
   uint64_t seed;
 };
 
+// The widest, which take longest, first: no thread is left with one of them at the end.
 std::vector<OwnNet> own_nets(const Json& config) {
   std::vector<OwnNet> nets;
   const uint64_t seeds = config.at("seeds");
-  for (const Json& data : config.at("data"))
-    for (const Json& width : config.at("widths"))
+  for (const Json& width : config.at("widths")) {
+    if (!width.at("trained").get<bool>()) continue;
+    for (const Json& data : config.at("data"))
       for (uint64_t seed = 0; seed < seeds; ++seed)
         nets.push_back({data.at("name"), width.at("width"), config.at("seed").get<uint64_t>() + seed});
+  }
+  std::ranges::stable_sort(nets, std::ranges::greater(), &OwnNet::width);
   return nets;
 }
 
@@ -66,8 +70,10 @@ class ScalingWidth final : public Experiment {
     std::vector<size_t> widths = {25, 50, 96, 192, 480, 1152};
     if (quick) widths = {25, 192};
     if (size == Size::full) widths = {25, 50, 64, 96, 128, 192, 256, 480, 1152};
-    Json settings = {{"data", Json::array()},  {"saved", Json::array()},          {"widths", Json::array()},
-                     {"seeds", quick ? 1 : 3}, {"queries", quick ? 1000 : 10000}, {"most_epochs", quick ? 2 : 100}};
+    Json settings = {{"data", Json::array()},         {"saved", Json::array()},
+                     {"widths", Json::array()},       {"order", "saved networks, then ours from the widest"},
+                     {"seeds", quick ? 1 : 3},        {"queries", quick ? 1000 : 10000},
+                     {"most_epochs", quick ? 2 : 100}};
     for (const char* data : {"MNIST", "Fashion-MNIST"})
       settings["data"].push_back({{"name", data}, {"hash", image_data_hash(data)}});
     for (const SavedNet& net : quick ? saved_nets() : all_saved_nets()) {
@@ -95,7 +101,7 @@ class ScalingWidth final : public Experiment {
     for (std::string& column : answer_columns()) columns.push_back(std::move(column));
     return columns;
   }
-  size_t tasks(const Json& config) const override { return config.at("saved").size() + trained(config).size(); }
+  size_t tasks(const Json& config) const override { return config.at("saved").size() + own_nets(config).size(); }
 
   RunTask start(const Json& config, std::shared_ptr<const Model>, const Watch&) const override {
     auto data = std::make_shared<std::vector<std::pair<std::string, ImageData>>>();
@@ -105,7 +111,7 @@ class ScalingWidth final : public Experiment {
         throw Error(ErrorCode::bad_input, fmt::format("{} is not the data that this run began with", name));
       data->emplace_back(name, read_image_data(name));
     }
-    return [config, data, own = trained(config)](size_t task, const Watch& watch) {
+    return [config, data, own = own_nets(config)](size_t task, const Watch& watch) {
       const auto images = [&](const std::string& name) -> const ImageData& {
         return std::ranges::find(*data, name, &std::pair<std::string, ImageData>::first)->second;
       };
@@ -143,12 +149,6 @@ class ScalingWidth final : public Experiment {
   }
 
  private:
-  static std::vector<OwnNet> trained(const Json& config) {
-    std::vector<OwnNet> nets = own_nets(config);
-    std::erase_if(nets, [&](const OwnNet& net) { return !parameters_of(config, net.width).at("trained").get<bool>(); });
-    return nets;
-  }
-
   static void add_saved(const Json& config, const Table& rows, Report& report) {
     std::vector<std::vector<std::string>> lines;
     report.summary["saved"] = Json::array();
@@ -193,7 +193,9 @@ class ScalingWidth final : public Experiment {
     gains.log_x = true;
     gains.caption = "TTT minus global on the same queries, with paired 95 % intervals over all seeds' queries.";
     Series global{"global", {}, {}}, local{"TTT", {}, {}}, vote{"majority", {}, {}}, gained{"", {}, {}};
-    for (const std::string& width : rows.distinct("width")) {
+    std::vector<std::string> widths = rows.distinct("width");
+    std::ranges::reverse(widths);
+    for (const std::string& width : widths) {
       const Table here = rows.where("width", width);
       const AnswerCounts counts = read_answers(here);
       std::vector<double> per_seed;
