@@ -200,7 +200,7 @@ TEST(ChooseBlocks, ExactIsScoredAtTheStepsItChose) {
     const decide::BlockPath path =
         decide::exact_blocks(prompt.blocks(), full, prompt.query_norm, std::isfinite(fitted) ? fitted : square / n, rho,
                              options.steps, blocks);
-    for (const BlockChoice& choice : choose_blocks(prompt, layers, residuals, 0, options))
+    for (const MethodErrors& choice : compare_block_methods(prompt, layers, residuals, 0, options))
       for (size_t at = 0; at < options.budgets.size(); ++at) {
         const size_t budget = std::min(options.budgets[at], blocks);
         if (choice.method == "Exact") {

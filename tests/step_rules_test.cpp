@@ -393,6 +393,19 @@ TEST(StepRules, MixturesKeepTheirBound) {
   EXPECT_NEAR(online_mixture_bound(tasks.size()), std::log(2.0) / 2, 1e-12);
 }
 
+// Margins may lie far beyond [0, 1], to which the bounded mixtures would clamp them.
+TEST(StepRules, AnswersWithoutARangeLeaveTheBoundedMixturesOut) {
+  const std::vector<StepTask> tasks = random_tasks(5);
+  const auto all = apply_step_rules(tasks, 0.2), unbounded = apply_step_rules(tasks, 0.2, Answers::unbounded);
+  ASSERT_EQ(unbounded.size() + 2, all.size());
+  for (size_t r = 0; r < unbounded.size(); ++r) {
+    EXPECT_EQ(unbounded[r].name, all[r].name);
+    EXPECT_EQ(unbounded[r].predictions, all[r].predictions) << all[r].name;
+  }
+  for (const char* bounded : {"online mixture", "stacked and Gibbs, bounded"})
+    EXPECT_EQ(std::ranges::count(unbounded, std::string(bounded), &RuleResult::name), 0) << bounded;
+}
+
 TEST(StepRules, ResidualsOfZeroMoveNothing) {
   RandomStream random(2, "zero");
   const Problem p = decide::random_problem(random, 4, 6);
@@ -461,13 +474,13 @@ PromptKernels random_blocks_kernels(size_t blocks, size_t n, std::vector<double>
   return kernels;
 }
 
-TEST(BlockChoice, ErrorsAreThoseOfStepsInsideTheChosenBlocks) {
+TEST(BlockMethods, ErrorsAreThoseOfStepsInsideTheChosenBlocks) {
   constexpr size_t n = 5, blocks = 6;
   std::vector<double> r;
   const PromptKernels kernels = random_blocks_kernels(blocks, n, r);
   const std::vector<int> layers = {0, 0, 0, 1, 1, 1};
   const BlockChoiceOptions options{.c = 0.3, .steps = 8, .budgets = {1, 2, 6, 9}, .random_draws = 3, .stream = "b"};
-  const std::vector<BlockChoice> choices = choose_blocks(kernels, layers, r, 0.7, options);
+  const std::vector<MethodErrors> choices = compare_block_methods(kernels, layers, r, 0.7, options);
   ASSERT_EQ(choices.size(), block_methods().size());
   // Last-layer within two blocks: the first two of layer 1, by plain descent.
   const decide::Spectrum full(decide::sum_blocks(kernels.blocks()).kernel);
@@ -484,9 +497,9 @@ TEST(BlockChoice, ErrorsAreThoseOfStepsInsideTheChosenBlocks) {
   }
   const double prediction = 0.4 + std::inner_product(w.begin(), w.end(), sum.query.begin(), 0.0);
   const double fit = std::inner_product(left.begin(), left.end(), left.begin(), 0.0) / n;
-  const BlockChoice& all = choices.back();
+  const MethodErrors& all = choices.back();
   EXPECT_EQ(all.method, "All");
-  for (const BlockChoice& choice : choices) {
+  for (const MethodErrors& choice : choices) {
     if (choice.method == "Last-layer") {
       EXPECT_NEAR(choice.query[1], std::pow(prediction - 0.7, 2), 1e-9);
       EXPECT_NEAR(choice.fit[1], fit, 1e-9);
@@ -498,19 +511,19 @@ TEST(BlockChoice, ErrorsAreThoseOfStepsInsideTheChosenBlocks) {
   }
   // Another block is at the other end of the same scores.
   EXPECT_NE(choices[1].fit[0], choices[2].fit[0]);
-  HONE_EXPECT_ERROR(choose_blocks(kernels, std::span(layers).first(2), r, 0.7, options), ErrorCode::bad_input,
+  HONE_EXPECT_ERROR(compare_block_methods(kernels, std::span(layers).first(2), r, 0.7, options), ErrorCode::bad_input,
                     "2 layers for 6 blocks");
 }
 
-TEST(BlockChoice, RandomDependsOnItsStreamOnly) {
+TEST(BlockMethods, RandomDependsOnItsStreamOnly) {
   std::vector<double> r;
   const PromptKernels kernels = random_blocks_kernels(9, 4, r);
   const std::vector<int> layers(9, 0);
   BlockChoiceOptions options{.stream = "a"};
-  const auto a = choose_blocks(kernels, layers, r, 0.2, options),
-             again = choose_blocks(kernels, layers, r, 0.2, options);
+  const auto a = compare_block_methods(kernels, layers, r, 0.2, options),
+             again = compare_block_methods(kernels, layers, r, 0.2, options);
   options.stream = "b";
-  const auto b = choose_blocks(kernels, layers, r, 0.2, options);
+  const auto b = compare_block_methods(kernels, layers, r, 0.2, options);
   EXPECT_EQ(a[0].query, again[0].query);
   EXPECT_NE(a[0].query, b[0].query);
   for (size_t m = 1; m < a.size(); ++m) EXPECT_EQ(a[m].query, b[m].query);

@@ -23,7 +23,7 @@ struct Judge {
   double answer, truth, rho;
 
   // Adds the errors of a set after so many steps to `choice`'s entry `at`, `share` of each.
-  void add(std::span<const size_t> chosen, size_t steps, double share, BlockChoice& choice, size_t at) const {
+  void add(std::span<const size_t> chosen, size_t steps, double share, MethodErrors& choice, size_t at) const {
     const decide::BlockSum sum = decide::sum_blocks(blocks, chosen);
     const decide::Spectrum spectrum(sum.kernel);
     const std::vector<double> r = spectrum.coordinates(residuals, "residuals");
@@ -44,9 +44,9 @@ std::vector<size_t> first(const std::vector<size_t>& order, size_t budget) {
 
 std::span<const std::string_view> block_methods() { return all_methods; }
 
-std::vector<BlockChoice> choose_blocks(const PromptKernels& kernels, std::span<const int> layers,
-                                       std::span<const double> residuals, double truth,
-                                       const BlockChoiceOptions& options) {
+std::vector<MethodErrors> compare_block_methods(const PromptKernels& kernels, std::span<const int> layers,
+                                                std::span<const double> residuals, double truth,
+                                                const BlockChoiceOptions& options) {
   const decide::BlockKernels blocks = kernels.blocks();
   if (layers.size() != blocks.blocks())
     throw Error(ErrorCode::bad_input, fmt::format("{} layers for {} blocks", layers.size(), blocks.blocks()));
@@ -73,7 +73,7 @@ std::vector<BlockChoice> choose_blocks(const PromptKernels& kernels, std::span<c
       decide::top_blocks(std::vector<double>(all, 0), all),
   };
 
-  std::vector<BlockChoice> choices;
+  std::vector<MethodErrors> choices;
   choices.reserve(all_methods.size());
   for (const std::string_view method : all_methods)
     choices.push_back({std::string(method), std::vector<double>(options.budgets.size()),

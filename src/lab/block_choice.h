@@ -13,7 +13,7 @@ namespace hone::lab {
 
 // What T steps inside the chosen blocks do, at every budget. T is options.steps for all but "Exact", which chooses it
 // with the blocks, from 1 to options.steps.
-struct BlockChoice {
+struct MethodErrors {
   std::string method;
   std::vector<double> query;  // [budgets]: squared error at the query
   std::vector<double> fit;    // [budgets]: (1/n)‖r − K_S q_T(K_S) r‖², what is left of the prompt's residuals
@@ -34,8 +34,8 @@ struct BlockChoiceOptions {
 // All of block_methods() on one prompt: `blocks` with their `layers` [B], residuals r [n], κ_x, the in-context answer
 // and the truth. Trace and Query-Aware take s² = ‖r‖²/n, as fixed σ does; the exact criterion takes s² = λ* of the
 // marginal likelihood, or ‖r‖²/n where that finds no signal. Throws Error{bad_input} as hone/directions.h does.
-std::vector<BlockChoice> choose_blocks(const PromptKernels& kernels, std::span<const int> layers,
-                                       std::span<const double> residuals, double truth,
-                                       const BlockChoiceOptions& options);
+std::vector<MethodErrors> compare_block_methods(const PromptKernels& kernels, std::span<const int> layers,
+                                                std::span<const double> residuals, double truth,
+                                                const BlockChoiceOptions& options);
 
 }  // namespace hone::lab

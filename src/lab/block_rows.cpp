@@ -174,7 +174,7 @@ std::vector<Row> block_rows(size_t number, double target, const PromptKernels& k
   for (const double step : c) {
     BlockChoiceOptions with_step = options;
     with_step.c = step;
-    for (const BlockChoice& choice : choose_blocks(kernels, layers, residuals, target, with_step))
+    for (const MethodErrors& choice : compare_block_methods(kernels, layers, residuals, target, with_step))
       rows.push_back({static_cast<int64_t>(number), std::string("blocks"), step, choice.method, target, kernels.answer,
                       std::string(), std::string(), std::string(), number_list(choice.query), number_list(choice.fit)});
   }
@@ -207,8 +207,9 @@ void add_block_report(Report& report, const Json& config, const Table& rows, std
       "method's, mean over tasks ± standard error; positive is better than Random. T steps, ρ = c/λ_max(K) "
       "of all candidates, linearised. A budget above the number of candidates takes them all. *Exact* is "
       "the exact criterion of the linear-Gaussian model, which chooses its own T up to that of the others with "
-      "the blocks, *All* takes every block whatever the budget: both are ours, and Last-layer a baseline of "
-      "ours.\n\n";
+      "the blocks and takes λ* of the marginal likelihood for the noise, where Trace and Query-Aware take ‖r‖²/n, as "
+      "fixed σ does: what sets them apart is both. *All* takes every block whatever the budget. *Exact*, *All* and "
+      "*Last-layer* are ours.\n\n";
   for (const std::string& c : choices.distinct("c")) {
     const Errors errors = read_errors(choices.where("c", c), budgets.size());
     const BlockSection query{c, "the query's error", true, errors.query, budgets};

@@ -47,7 +47,8 @@ Scored score(const RuleResult& rule, std::span<const StepTask> tasks, bool margi
 
 void add_steps(Report& report, std::span<const StepTask> tasks, bool margin, double c, std::string_view which,
                bool beside_published) {
-  const std::vector<RuleResult> rules = apply_step_rules(tasks, c, margin ? -1 : 0, 1);
+  const std::vector<RuleResult> rules =
+      apply_step_rules(tasks, c, margin ? Answers::unbounded : Answers::within_0_and_1);
   const std::string readout = margin ? "margin" : "probability";
   report.text += fmt::format("### {} tasks ({}), {} readout, c = {}\n\n", tasks.size(), which, readout, c);
   std::vector<std::vector<std::string>> lines;

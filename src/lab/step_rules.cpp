@@ -148,11 +148,10 @@ void add_stream_rules(const RuleStream& stream, std::vector<RuleResult>& rules) 
 }
 
 // The first of the rules, which has half of the prior, is the one that the bound is against.
-RuleResult online_mixture(std::string name, const RuleStream& stream, std::span<const RuleResult> rules, double low,
-                          double high) {
+RuleResult online_mixture(std::string name, const RuleStream& stream, std::span<const RuleResult> rules) {
   std::vector<double> prior(rules.size(), 0.5 / static_cast<double>(rules.size() - 1));
   prior[0] = 0.5;
-  decide::SelectorMixture mixture(prior, low, high);
+  decide::SelectorMixture mixture(prior, 0, 1);
   RuleResult result{std::move(name), Sees::truths, false, {}, {}};
   for (size_t i = 0; i < stream.tasks.size(); ++i) {
     std::vector<double> said;
@@ -165,7 +164,7 @@ RuleResult online_mixture(std::string name, const RuleStream& stream, std::span<
 
 }  // namespace
 
-std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c, double low, double high) {
+std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c, Answers answers) {
   if (tasks.empty()) throw Error(ErrorCode::bad_input, "step rules: there are no tasks");
   for (const StepTask& task : tasks)
     if (task.residuals.size() != tasks.front().residuals.size())
@@ -173,14 +172,13 @@ std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double
   const RuleStream stream(tasks, c);
   std::vector<RuleResult> rules = prompt_rules(stream);
   add_stream_rules(stream, rules);
+  if (answers == Answers::unbounded) return rules;
   const RuleResult not_adapting_or_stacked[] = {rules.front(), rules.back()};
-  rules.push_back(online_mixture("online mixture", stream, rules, low, high));
-  rules.push_back(online_mixture("stacked and Gibbs, bounded", stream, not_adapting_or_stacked, low, high));
+  rules.push_back(online_mixture("online mixture", stream, rules));
+  rules.push_back(online_mixture("stacked and Gibbs, bounded", stream, not_adapting_or_stacked));
   return rules;
 }
 
-double online_mixture_bound(size_t tasks, double low, double high) {
-  return decide::SelectorMixture({0.5, 0.5}, low, high).bound(tasks);
-}
+double online_mixture_bound(size_t tasks) { return decide::SelectorMixture({0.5, 0.5}, 0, 1).bound(tasks); }
 
 }  // namespace hone::lab

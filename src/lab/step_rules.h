@@ -73,17 +73,20 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 //   soft best T so far  a mixture over T by the errors at the queries before, of prompts with about as much noise
 //   mean of two         of the leave-one-out mixture and the pooled signal
 //   mean of three       of these and the soft best T so far
-//   online mixture      the no-harm mixture over the rules above (decide::SelectorMixture)
 //   stacked and Gibbs   two thirds stacked rules, one third the Gibbs mixture
-//   stacked and Gibbs, bounded   the no-harm mixture of not adapting and the last one
-// Answers lie in [low, high], which only these mixtures use; the grids of the pooled signal and the ridge of stacked
-// steps suit answers and corrections of the size of 1.
-std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c, double low = 0, double high = 1);
+//   online mixture      the no-harm mixture over the rules above (decide::SelectorMixture)
+//   stacked and Gibbs, bounded   the no-harm mixture of not adapting and stacked and Gibbs
+// The last two bounded mixtures clamp what they mix to [0, 1], where the answers have to lie; where answers have no
+// such range, as margins, they are left out. The grids of the pooled signal and the ridge of stacked steps suit answers
+// and corrections of the size of 1.
+enum class Answers { within_0_and_1, unbounded };
+std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c,
+                                         Answers answers = Answers::within_0_and_1);
 
 constexpr double pooled_weight = 4;  // of pooled leave-one-out
 constexpr double alike_width = 0.5;  // of a Gaussian weight in log ‖r‖²: which tasks are alike
 
-// What the sum of squared errors of either of these mixtures can exceed that of not adapting by, at most.
-double online_mixture_bound(size_t tasks, double low = 0, double high = 1);
+// What the sum of squared errors of either bounded mixture can exceed that of not adapting by, at most.
+double online_mixture_bound(size_t tasks);
 
 }  // namespace hone::lab

@@ -12,9 +12,9 @@ namespace hone::lab {
 namespace {
 
 // Σ over a batch's sequences of the weight gradients of the blocks' matrices alone.
-class BlockGradientSink : public GradientSink {
+class GradientSum : public GradientSink {
  public:
-  explicit BlockGradientSink(std::map<MatrixId, Matrix>& to) : to_(to) {}
+  explicit GradientSum(std::map<MatrixId, Matrix>& to) : to_(to) {}
   void accept(const LinearGradient& gradient) override {
     const auto at = to_.find(gradient.id);
     if (at == to_.end()) return;
@@ -84,7 +84,7 @@ std::vector<std::vector<double>> weight_descent(const Model& model, const Labell
   for (size_t p = 0; p < paths.size(); ++p) std::copy_n(one.data(), one.size(), below.row(p * one.rows()).data());
 
   const BatchRows rows(batch);
-  std::vector<BlockGradientSink> gradients;
+  std::vector<GradientSum> gradients;
   std::vector<PartOfBatch> parts;
   gradients.reserve(paths.size());
   parts.reserve(paths.size());
