@@ -279,13 +279,13 @@ TEST_F(FewShotCommand, SaysWhatIsWrongWithExamples) {
   const auto refuse = [&](const std::string& name, const std::string& text, const std::string& message) {
     expect_failure(fewshot(write(name, text), {"--query", "q"}), message);
   };
-  refuse("e.csv", "", "there are no examples");
-  refuse("e.csv", "input,label\n", "there are no examples");
+  refuse("e.csv", "", "e.csv': there are no examples");
+  refuse("e.csv", "input,label\n", "e.csv': there are no examples");
   refuse("e.csv", "input,class\na,b\n", "line 1: the header has no column 'label'");
   refuse("e.csv", "input,label\na,b\nc\n", "line 3: 1 fields under a header of 2");
   refuse("e.csv", "input,label\n\"a,b\n", "line 2: a quoted field does not end");
   refuse("e.csv", "input,label\n\"a\"b,c\n", "quotes inside a field are doubled");
-  refuse("e.csv", "input,label\na,x\nb,x\n", "every example has the label 'x'");
+  refuse("e.csv", "input,label\na,x\nb,x\n", "e.csv': every example has the label 'x'");
   refuse("e.jsonl", "{\"input\": \"a\", \"label\": \"b\"}\n{", "line 2: not a JSON object");
   refuse("e.jsonl", "{\"input\": 1, \"label\": \"b\"}\n", "line 1: no \"input\"");
   refuse("e.jsonl", "{\"input\": \"a\"}\n", "line 1: no \"label\"");
@@ -298,7 +298,9 @@ TEST_F(FewShotCommand, SaysWhatIsWrongWithExamples) {
   expect_failure(fewshot(csv, {"--query", "q", "--budget", "1"}), "needs a rule");
   expect_failure(fewshot(csv, {"--query", "q", "--c", "1"}), "not between 0 and 1");
   expect_failure(fewshot(csv, {"--query", "q", "--labels", "door,sea,door"}), "given twice");
-  expect_failure(fewshot(csv, {"--query", std::string(3000, 'x')}), "context");
+  expect_failure(fewshot(csv, {"--query", std::string(3000, 'x')}), "query 1 ('xxxx");
+  expect_failure(fewshot(csv, {"--queries", write("long.txt", "short\n" + std::string(3000, 'y'))}), "query 2 ('yyyy");
+  expect_failure(fewshot(csv, {"--query", "q", "--labels", "door,hill"}), "example 2 has the label 'sea'");
   for (const char* command : {"fewshot", "explain"})
     expect_failure({command, llama, "--examples", csv, "--query", ""}, "--query is empty");
   const std::string none = write("none.csv", "input,label\n");

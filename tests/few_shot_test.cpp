@@ -386,7 +386,6 @@ TEST_P(FewShots, TangentsInLimitCases) {
 
 // What a kernel of bad gradients, or one that is given from outside, would be.
 TEST(FewShotKernels, ThatAreNoneAreRefused) {
-  const std::vector<double> r = {1, -1, 0.5}, steps = {0, 1};
   const auto kernel_of = [](std::vector<double> values) {
     decide::Matrix64 kernel(3, 3);
     kernel.values = std::move(values);
@@ -402,8 +401,6 @@ TEST(FewShotKernels, ThatAreNoneAreRefused) {
   refuse(kernel_of({1, 2, 0, 2, 1, 0, 0, 0, 1}), "not positive semidefinite: eigenvalues from -1 to 3");
   refuse(decide::Matrix64(2, 3), "2 x 3");
   refuse(decide::Matrix64(), "there are no examples");
-  HONE_EXPECT_ERROR(leave_out_corrections(kernel_of({1, 0, nan, 0, 1, 0, nan, 0, 1}), r, 1, 0.1, steps),
-                    ErrorCode::bad_input, "not a finite number");
   const decide::Spectrum spectrum(kernel_of({1, 0, 0, 0, 1, 0, 0, 0, 1}));
   for (const double c : {0.0, 1.0, 3.0, -0.5, nan})
     HONE_EXPECT_ERROR(decide::step_size(spectrum, c), ErrorCode::bad_input, "is not between 0 and 1");
@@ -411,36 +408,6 @@ TEST(FewShotKernels, ThatAreNoneAreRefused) {
 
 INSTANTIATE_TEST_SUITE_P(Models, FewShots, testing::Values("llama", "qwen2", "gemma3"),
                          [](const auto& parameter) { return std::string(parameter.param); });
-
-TEST(LeaveOut, IsLeaveOneOutDescentAndForgetsAllOutputsOfAnExample) {
-  RandomStream random(1, "kernel");
-  const size_t m = 6;
-  decide::Matrix64 features(m, 4), kernel(m, m);
-  for (double& value : features.values) value = random.normal();
-  for (size_t i = 0; i < m; ++i)
-    for (size_t j = 0; j < m; ++j)
-      for (size_t d = 0; d < 4; ++d) kernel(i, j) += features(i, d) * features(j, d);
-  std::vector<double> r;
-  for (size_t i = 0; i < m; ++i) r.push_back(random.normal());
-  const double rho = decide::step_size(decide::Spectrum(kernel), 0.5);
-  const std::vector<double> steps = {0, 1, 5};
-  const decide::Matrix64 corrections = leave_out_corrections(kernel, r, 1, rho, steps);
-  const decide::LeaveOneOut one = decide::leave_one_out_descent(kernel, r, rho, steps);
-  for (size_t t = 0; t < steps.size(); ++t)
-    for (size_t i = 0; i < m; ++i) EXPECT_NEAR(r[i] - corrections(t, i), one.errors(t, i), 1e-10);
-  // Example 1's outputs are rows 2 and 3: their residuals do not matter to them.
-  const decide::Matrix64 before = leave_out_corrections(kernel, r, 2, rho, steps);
-  r[2] = 50;
-  r[3] = -7;
-  const decide::Matrix64 after = leave_out_corrections(kernel, r, 2, rho, steps);
-  for (size_t t = 0; t < steps.size(); ++t) {
-    EXPECT_EQ(before(t, 2), after(t, 2));
-    EXPECT_EQ(before(t, 3), after(t, 3));
-    if (t > 0) {
-      EXPECT_NE(before(t, 0), after(t, 0));
-    }
-  }
-}
 
 TEST(WeighSteps, IsBayesFromHalfOnTheBaseAndFloored) {
   decide::Matrix64 log_p(3, 2);

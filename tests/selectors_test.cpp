@@ -39,7 +39,10 @@ TEST(LeaveOneOut, DescentIsRunAgainWithoutEachExample) {
     const Problem p = random_problem(random, n, d);
     const double rho = step_size(p.spectrum(), 0.4);
     const std::vector<double> steps = whole_steps(12);
-    const LeaveOneOut result = leave_one_out_descent(to_matrix64(p.kernel), p.r(), rho, steps);
+    const LeaveOneOut result = leave_one_out_descent(to_matrix64(p.kernel), p.spectrum(), p.r(), rho, steps);
+    std::vector<double> with_a_half = steps;  // which products cannot reach: by eigenvectors
+    with_a_half.push_back(12.5);
+    const LeaveOneOut by_spectra = leave_one_out_descent(to_matrix64(p.kernel), p.spectrum(), p.r(), rho, with_a_half);
     std::vector<double> scores(steps.size());
     for (size_t i = 0; i < n; ++i) {
       const Problem rest = without(p, static_cast<Eigen::Index>(i));
@@ -48,6 +51,7 @@ TEST(LeaveOneOut, DescentIsRunAgainWithoutEachExample) {
         const auto row = static_cast<Eigen::Index>(i);
         const double error = p.residuals(row) - p.features.row(row).dot(theta);
         EXPECT_NEAR(result.errors(t, i), error, 1e-10);
+        EXPECT_NEAR(by_spectra.errors(t, i), error, 1e-10);
         scores[t] += error * error / static_cast<double>(n);
         theta += rho * rest.features.transpose() * (rest.residuals - rest.features * theta);
       }
@@ -64,8 +68,50 @@ TEST(LeaveOneOut, WhatIsLeftOfAnAcceptedKernelIsAccepted) {
   kernel(1, 1) = 1e-6;
   kernel(2, 2) = -5e-5;
   const std::vector<double> residuals = {1, 1, 1}, steps = {0, 4};
-  const LeaveOneOut result = leave_one_out_descent(kernel, residuals, step_size(Spectrum(kernel), 0.5), steps);
+  const LeaveOneOut result =
+      leave_one_out_descent(kernel, Spectrum(kernel), residuals, step_size(Spectrum(kernel), 0.5), steps);
   for (const double error : result.errors.values) EXPECT_NEAR(error, 1, 1e-5);
+}
+
+TEST(LeaveOneOut, AllOutputsOfAnExampleAreLeftOut) {
+  RandomStream random(0, "outputs");
+  const Problem p = random_problem(random, 8, 5);
+  const Matrix64 kernel = to_matrix64(p.kernel);
+  const double rho = step_size(p.spectrum(), 0.5);
+  for (const std::vector<double>& steps : {std::vector<double>{0, 1, 5}, std::vector<double>{0, 1.5, 5}}) {
+    std::vector<double> r = p.r();
+    const auto errors = [&](size_t outputs) {
+      return leave_one_out_descent(kernel, p.spectrum(), r, rho, steps, outputs).errors;
+    };
+    const Matrix64 before = errors(2);
+    r[2] += 50;
+    r[3] -= 7;
+    const Matrix64 after = errors(2);
+    for (size_t t = 0; t < steps.size(); ++t) {
+      EXPECT_DOUBLE_EQ(before(t, 2) + 50, after(t, 2));
+      EXPECT_DOUBLE_EQ(before(t, 3) - 7, after(t, 3));
+      if (t > 0) {
+        EXPECT_GT(std::fabs(before(t, 0) - after(t, 0)), 1e-3);
+      }
+    }
+  }
+}
+
+// More examples than are taken at once, on any number of threads: the same numbers.
+TEST(LeaveOneOut, ManyExamplesAndCancelling) {
+  RandomStream random(0, "many");
+  const Problem p = random_problem(random, 35, 6);
+  const double rho = step_size(p.spectrum(), 0.5);
+  const std::vector<double> whole = {7, 0, 30}, real = {7, 0, 30, 0.5};
+  const LeaveOneOut products = leave_one_out_descent(to_matrix64(p.kernel), p.spectrum(), p.r(), rho, whole);
+  const LeaveOneOut spectra = leave_one_out_descent(to_matrix64(p.kernel), p.spectrum(), p.r(), rho, real);
+  for (size_t t = 0; t < whole.size(); ++t)
+    for (size_t i = 0; i < 35; ++i) EXPECT_NEAR(products.errors(t, i), spectra.errors(t, i), 1e-10);
+  CancelToken cancel;
+  cancel.cancel();
+  for (const auto& steps : {whole, real})
+    HONE_EXPECT_ERROR(leave_one_out_descent(to_matrix64(p.kernel), p.spectrum(), p.r(), rho, steps, 1, cancel),
+                      ErrorCode::cancelled, "");
 }
 
 TEST(LeaveOneOut, ClosedFormOfRidgeIsARefit) {
@@ -93,13 +139,19 @@ TEST(LeaveOneOut, OneExampleAZeroKernelAndMistakes) {
   Matrix64 one(1, 1);
   one(0, 0) = 3;
   const std::vector<double> r = {0.4};
-  const LeaveOneOut alone = leave_one_out_descent(one, r, 0.1, whole_steps(3));
+  const LeaveOneOut alone = leave_one_out_descent(one, Spectrum(one), r, 0.1, whole_steps(3));
   EXPECT_EQ(alone.best, 0U);
   for (const double score : alone.scores) EXPECT_DOUBLE_EQ(score, 0.16);
-  EXPECT_EQ(leave_one_out_descent(Matrix64(3, 3), std::vector<double>(3, 1), 0, whole_steps(3)).best, 0U);
-  HONE_EXPECT_ERROR(leave_one_out_descent(one, r, 1, whole_steps(3)), ErrorCode::bad_input, "ρ");
-  HONE_EXPECT_ERROR(leave_one_out_descent(one, r, 0.1, {}), ErrorCode::bad_input, "no numbers of steps");
-  HONE_EXPECT_ERROR(leave_one_out_descent(one, {}, 0.1, whole_steps(3)), ErrorCode::bad_input, "residuals: 0");
+  EXPECT_EQ(
+      leave_one_out_descent(Matrix64(3, 3), Spectrum(Matrix64(3, 3)), std::vector<double>(3, 1), 0, whole_steps(3))
+          .best,
+      0U);
+  HONE_EXPECT_ERROR(leave_one_out_descent(one, Spectrum(one), r, 1, whole_steps(3)), ErrorCode::bad_input, "ρ");
+  HONE_EXPECT_ERROR(leave_one_out_descent(one, Spectrum(one), r, 0.1, {}), ErrorCode::bad_input, "no numbers of steps");
+  HONE_EXPECT_ERROR(leave_one_out_descent(one, Spectrum(one), {}, 0.1, whole_steps(3)), ErrorCode::bad_input,
+                    "residuals: 0");
+  HONE_EXPECT_ERROR(leave_one_out_descent(one, Spectrum(one), r, 0.1, whole_steps(3), 2), ErrorCode::bad_input,
+                    "1 rows are no examples of 2 outputs");
   HONE_EXPECT_ERROR(leave_one_out_ridge(Spectrum(one), r, std::vector<double>{0}), ErrorCode::bad_input, "λ*");
   HONE_EXPECT_ERROR(leave_one_out_ridge(Spectrum(one), r, {}), ErrorCode::bad_input, "no penalties");
 }

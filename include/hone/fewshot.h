@@ -132,6 +132,10 @@ struct FewShotOptions {
   uint64_t memory = 4ull << 30;  // most bytes of examples' gradients to hold
 };
 
+// Throws Error{bad_input} for options that do not fit each other or this model: what FewShot's constructor throws
+// before it looks at examples.
+void check_few_shot_options(const Model& model, const FewShotOptions& options);
+
 // Whether the rule looks at the query: query_aware, greedy and exact do.
 bool chosen_by_query(FewShotOptions::Subspace subspace);
 
@@ -215,6 +219,10 @@ class FewShot {
   FewShot(FewShot&&) noexcept;
   FewShot& operator=(FewShot&&) noexcept;
   ~FewShot();
+
+  // Throws Error{bad_input} if the query does not fit into the context: for a look at many queries before the first
+  // is answered.
+  void check_query(std::string_view query) const;
 
   // Throws Error{bad_input} if the query does not fit into the context, Error{cancelled}.
   FewShotAnswer answer(std::string_view query, const Watch& watch = {});

@@ -1,5 +1,7 @@
 // selectors: other ways to choose a number of steps. Leave-one-out on one prompt, a prior learned from earlier prompts
 // of a stream, and a mixture over selectors with a bound on its squared error. None is from [DTV].
+// Functions throw Error{bad_input} for sizes that do not fit, values that are not finite, and where there is nothing to
+// choose from. They only read what they are given: any number of threads may call them.
 #pragma once
 
 #include <span>
@@ -11,18 +13,21 @@
 
 namespace hone::decide {
 
-// Each residual minus its prediction from the n − 1 others.
+// Each residual minus its prediction from the other examples.
 struct LeaveOneOut {
-  Matrix64 errors;             // [choices, n]
+  Matrix64 errors;             // [choices, m]
   std::vector<double> scores;  // mean squared error per choice
   size_t best = 0;             // the first of the smallest scores, up to rounding
 };
 
-// Of gradient descent, for every T of `steps`: refitted on each (n − 1) × (n − 1) submatrix, with an eigendecomposition
-// each, O(n⁴); exact for real T too. ρ < 1/λ_max(K) is below 1/λ_max of every submatrix. With one example nothing
-// predicts it. `residuals` [n] are r itself, not coordinates. Throws Error{bad_input}. Uses all threads.
-LeaveOneOut leave_one_out_descent(const Matrix64& kernel, std::span<const double> residuals, double rho,
-                                  std::span<const double> steps);
+// Of gradient descent, for every T of `steps`, run again on what is left of the kernel without the `outputs` rows of
+// each example (rows i · outputs and on are example i's): by T products for whole steps up to 12 m, all examples at
+// once, O(m²nT); else, and for real T, by an eigendecomposition an example, O(nm³). ρ < 1/λ_max(K) is below 1/λ_max of
+// every submatrix; `spectrum` is K's. A single example is predicted by nothing. `residuals` [m] are r itself, not
+// coordinates. Throws Error{bad_input, cancelled}. Uses all threads.
+LeaveOneOut leave_one_out_descent(const Matrix64& kernel, const Spectrum& spectrum, std::span<const double> residuals,
+                                  double rho, std::span<const double> steps, size_t outputs = 1,
+                                  const CancelToken& cancel = {});
 // Of ridge regression (the Bayes filter), for every λ* > 0 of `lambda_stars`; +inf means no correction. Closed form,
 // exact: r_i − f̂_{−i} = [(K + λ*I)^{-1}r]_i / [(K + λ*I)^{-1}]_ii. O(n²) per λ*. `residuals` [n] are r itself.
 LeaveOneOut leave_one_out_ridge(const Spectrum& spectrum, std::span<const double> residuals,
@@ -63,7 +68,8 @@ class SelectorMixture {
   // The prediction, in [low, high]. What an expert says beyond the range is clamped to it, which never raises its loss.
   // Throws Error{bad_input} for a number that is not finite.
   double predict(std::span<const double> experts) const;
-  // The truth for these experts' predictions: moves the weights. `truth` lies in [low, high].
+  // The truth for these experts' predictions: moves the weights. Throws Error{bad_input} for a truth outside
+  // [low, high], and as predict().
   void observe(std::span<const double> experts, double truth);
 
   std::vector<double> weights() const { return mixture_.weights(); }

@@ -58,6 +58,11 @@ size_t sequences_of(const LabelOutputs& labels) { return labels.one_position() ?
 
 }  // namespace
 
+void check_few_shot_options(const Model& model, const FewShotOptions& options) {
+  BlockGradientSink(model, candidate_blocks(model, checked(options)));
+  PromptTemplate(options.prompt_template);
+}
+
 bool chosen_by_query(FewShotOptions::Subspace subspace) {
   using Subspace = FewShotOptions::Subspace;
   return subspace == Subspace::query_aware || subspace == Subspace::greedy || subspace == Subspace::exact;
@@ -101,8 +106,8 @@ FewShot::Impl::Impl(std::shared_ptr<const Model> shared_model, std::span<const L
   for (const auto& [input, label] : texts) {
     const auto found = std::ranges::find(labels, label);
     if (found == labels.end())
-      throw Error(ErrorCode::bad_input,
-                  fmt::format("an example has the label '{}', which is not one of the labels", label));
+      throw Error(ErrorCode::bad_input, fmt::format("example {} has the label '{}', which is not one of the labels",
+                                                    examples.size() + 1, label));
     label_of.push_back(static_cast<size_t>(found - labels.begin()));
     Example example{prompt_template.input(tokenizer, input), label_tokens[label_of.back()]};
     example.label.insert(example.label.end(), after.begin(), after.end());
@@ -217,15 +222,16 @@ decide::StepOptions FewShot::Impl::step_options() const {
   return result;
 }
 
-decide::Matrix64 FewShot::Impl::label_log_p(const decide::Matrix64& corrections) const {
+decide::Matrix64 FewShot::Impl::label_log_p(const decide::Matrix64& left_out_errors) const {
   const size_t n = label_of.size(), each = outputs->outputs();
-  decide::Matrix64 log_p(corrections.rows, n);
+  decide::Matrix64 log_p(left_out_errors.rows, n);
   double variance = 0;
   for (const double r : residuals) variance += r * r / static_cast<double>(residuals.size());
   for (size_t t = 0; t < log_p.rows; ++t)
     for (size_t i = 0; i < n; ++i) {
       std::vector<double> f(each);
-      for (size_t o = 0; o < each; ++o) f[o] = read.outputs(i, o) + corrections(t, i * each + o);
+      for (size_t o = 0, row = i * each; o < each; ++o, ++row)
+        f[o] = read.outputs(i, o) + residuals[row] - left_out_errors(t, row);
       if (options.task == FewShotOptions::Task::classification)
         log_p(t, i) = outputs->log_probabilities(f)[label_of[i]];
       else if (variance > 0)  // of a Gaussian, without its constant, which all T share
@@ -241,6 +247,7 @@ FewShot::FewShot(FewShot&&) noexcept = default;
 FewShot& FewShot::operator=(FewShot&&) noexcept = default;
 FewShot::~FewShot() = default;
 
+void FewShot::check_query(std::string_view query) const { impl_->prompt_with(query); }
 FewShotAnswer FewShot::answer(std::string_view query, const Watch& watch) { return impl_->answer(query, watch); }
 std::span<const double> FewShot::step_scores() const { return impl_->step_scores; }
 size_t FewShot::observations() const { return impl_->rows(); }

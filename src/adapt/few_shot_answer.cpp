@@ -76,25 +76,18 @@ const StepsOfBlocks& FewShot::Impl::steps_of(std::vector<size_t> chosen, const C
   const decide::StepEvidence evidence(s.spectrum, modes, s.rho, wanted.noise);
   const decide::StepPosterior posterior = decide::step_posterior(evidence, steps, wanted.prior);
 
-  const decide::Matrix64 corrections =
-      leave_out_corrections(kernel, residuals, outputs->outputs(), s.rho, steps, cancel);
-  const decide::Matrix64 log_p = label_log_p(corrections);
-  size_t best_left_out = 0;
-  double least_error = std::numeric_limits<double>::infinity();
+  const decide::LeaveOneOut left_out =
+      decide::leave_one_out_descent(kernel, s.spectrum, residuals, s.rho, steps, outputs->outputs(), cancel);
+  const decide::Matrix64 log_p = label_log_p(left_out.errors);
   for (size_t t = 0; t < steps.size(); ++t) {
-    double error = 0, loss = 0;
-    for (size_t i = 0; i < residuals.size(); ++i) error += std::pow(residuals[i] - corrections(t, i), 2);
+    double loss = 0;
     for (const double l : log_p.row(t)) loss -= l / std::log(2.0);
     s.losses.push_back(loss / static_cast<double>(log_p.cols));
-    if (error < least_error * (1 - 1e-12)) {
-      least_error = error;
-      best_left_out = t;
-    }
   }
   switch (options.steps) {
     case Steps::evidence:
     case Steps::profiled: s.trusted = point_mass(steps.size(), posterior.best); break;
-    case Steps::loo: s.trusted = point_mass(steps.size(), best_left_out); break;
+    case Steps::loo: s.trusted = point_mass(steps.size(), left_out.best); break;
     case Steps::fixed: s.trusted = point_mass(steps.size(), options.fixed_steps); break;
     case Steps::gibbs: s.trusted = posterior.weights; break;
   }
@@ -156,14 +149,72 @@ QueryReading FewShot::Impl::read_with_gradients(const std::vector<Token>& prompt
   return reading;
 }
 
-FewShotAnswer FewShot::Impl::answer(std::string_view query, const Watch& watch) {
-  FewShotAnswer result;
-  FewShotReport& report = result.report;
-  const size_t each = outputs->outputs(), m = rows();
+std::vector<Token> FewShot::Impl::prompt_with(std::string_view query) const {
   std::vector<Token> prompt =
       leave_one_out_prompts(start, examples, prompt_template.input(model->tokenizer(), query)).front();
   prompt.insert(prompt.end(), common.begin(), common.end());
   check_length(prompt, "the prompt of examples and query");
+  return prompt;
+}
+
+void FewShot::Impl::read_with_weights(const std::vector<Token>& prompt, std::span<const size_t> chosen,
+                                      FewShotReport& report, const Watch& watch) {
+  const auto outputs_with = [&](const Adapter& adapter) {
+    const LowerLayers read_lower = [&](std::span<const Sequence> batch) { return lower->read(batch, watch.cancel); };
+    const LabelReadings found =
+        read_labels(*model, *outputs, {&prompt, 1}, &adapter, read_lower, blocks, {}, 0, watch.cancel);
+    return std::vector<double>(found.outputs.values);
+  };
+  if (options.exact_update) {
+    const Stopwatch watching(report.seconds, "update");
+    report.updated = outputs_with(update());
+  }
+  if (options.descent) {
+    const Stopwatch watching(report.seconds, "descent");
+    std::vector<BlockId> adapting;
+    adapting.reserve(chosen.size());
+    for (const size_t b : chosen) adapting.push_back(blocks[b]);
+    std::vector<double> targets = residuals;
+    for (size_t i = 0; i < targets.size(); ++i) targets[i] += read.outputs.values[i];
+    report.descended = outputs_with(descend(*model, *outputs, prompts, targets, adapting, latest->rho,
+                                            static_cast<size_t>(std::lround(latest->mean_steps)), watch));
+  }
+}
+
+void FewShot::Impl::mix(const LabelReadings& base, const std::vector<double>& adapted, FewShotAnswer& answer) const {
+  // Experts: T = 0 and every T > 0, or with updated weights those alone in place of every T > 0.
+  const FewShotReport& report = answer.report;
+  std::vector<std::pair<double, std::vector<double>>> experts;
+  if (options.exact_update) {
+    experts = {{report.weights[0], base.outputs.values}, {1 - report.weights[0], adapted}};
+  } else {
+    for (size_t t = 0; t < steps.size(); ++t)
+      experts.emplace_back(report.weights[t], t == 0 ? base.outputs.values : report.outputs_along_steps[t]);
+  }
+  if (options.task == FewShotOptions::Task::regression) {
+    answer.in_context_value = base.outputs(0, 0);
+    answer.adapted_value = adapted[0];
+    for (const auto& [weight, f] : experts) answer.value += weight * f[0];
+    for (const double r : residuals) answer.deviation += r * r / static_cast<double>(rows());
+    answer.deviation = std::sqrt(answer.deviation);
+    answer.label = fmt::format("{:.6g}", answer.value);
+    return;
+  }
+  const std::vector<double> adapted_log_p = outputs->log_probabilities(adapted);
+  for (size_t c = 0; c < labels.size(); ++c)
+    answer.classes.push_back({labels[c], std::exp(base.log_p(0, c)), std::exp(adapted_log_p[c]), 0});
+  for (size_t e = 0; e < experts.size(); ++e) {
+    const std::vector<double> log_p = outputs->log_probabilities(experts[e].second);
+    for (size_t c = 0; c < labels.size(); ++c)
+      answer.classes[c].answer += experts[e].first * (e == 0 ? answer.classes[c].in_context : std::exp(log_p[c]));
+  }
+  answer.label = std::ranges::max_element(answer.classes, {}, &ClassProbability::answer)->label;
+}
+
+FewShotAnswer FewShot::Impl::answer(std::string_view query, const Watch& watch) {
+  FewShotAnswer result;
+  FewShotReport& report = result.report;
+  const std::vector<Token> prompt = prompt_with(query);
   const bool by_tangents = options.query_pass == FewShotOptions::QueryPass::tangent;
   const auto [base, linearised] =
       by_tangents ? read_with_tangents(prompt, report, watch) : read_with_gradients(prompt, report, watch);
@@ -178,7 +229,7 @@ FewShotAnswer FewShot::Impl::answer(std::string_view query, const Watch& watch) 
   report.eigenvalues.assign(s.spectrum.eigenvalues().begin(), s.spectrum.eigenvalues().end());
   report.steps = s.mean_steps;
   report.examples = label_of.size();
-  report.outputs = each;
+  report.outputs = outputs->outputs();
   report.target_scale = scale;
   report.residuals = residuals;
   const bool worth =
@@ -187,55 +238,11 @@ FewShotAnswer FewShot::Impl::answer(std::string_view query, const Watch& watch) 
   report.bound_bits = -std::log2(options.floor);
   report.base_hash = model->base_hash();
 
-  std::vector<double> adapted = linearised;
-  if (options.exact_update || options.descent) report.linearised = linearised;
-  const auto outputs_with = [&](const Adapter& adapter) {
-    const LowerLayers read_lower = [&](std::span<const Sequence> batch) { return lower->read(batch, watch.cancel); };
-    const LabelReadings found =
-        read_labels(*model, *outputs, {&prompt, 1}, &adapter, read_lower, blocks, {}, 0, watch.cancel);
-    return std::vector<double>(found.outputs.values);
-  };
-  if (options.exact_update) {
-    const Stopwatch watching(report.seconds, "update");
-    adapted = report.updated = outputs_with(update());
+  if (options.exact_update || options.descent) {
+    report.linearised = linearised;
+    read_with_weights(prompt, chosen, report, watch);
   }
-  if (options.descent) {
-    const Stopwatch watching(report.seconds, "descent");
-    std::vector<BlockId> adapting;
-    adapting.reserve(chosen.size());
-    for (const size_t b : chosen) adapting.push_back(blocks[b]);
-    std::vector<double> targets = residuals;
-    for (size_t i = 0; i < targets.size(); ++i) targets[i] += read.outputs.values[i];
-    report.descended = outputs_with(descend(*model, *outputs, prompts, targets, adapting, latest->rho,
-                                            static_cast<size_t>(std::lround(latest->mean_steps)), watch));
-  }
-
-  // Experts: T = 0 and every T > 0, or with updated weights those alone in place of every T > 0.
-  std::vector<std::pair<double, std::vector<double>>> experts;
-  if (options.exact_update) {
-    experts = {{report.weights[0], base.outputs.values}, {1 - report.weights[0], adapted}};
-  } else {
-    for (size_t t = 0; t < steps.size(); ++t)
-      experts.emplace_back(report.weights[t], t == 0 ? base.outputs.values : report.outputs_along_steps[t]);
-  }
-  if (options.task == FewShotOptions::Task::regression) {
-    result.in_context_value = base.outputs(0, 0);
-    result.adapted_value = adapted[0];
-    for (const auto& [weight, f] : experts) result.value += weight * f[0];
-    for (const double r : residuals) result.deviation += r * r / static_cast<double>(m);
-    result.deviation = std::sqrt(result.deviation);
-    result.label = fmt::format("{:.6g}", result.value);
-    return result;
-  }
-  const std::vector<double> adapted_log_p = outputs->log_probabilities(adapted);
-  for (size_t c = 0; c < labels.size(); ++c)
-    result.classes.push_back({labels[c], std::exp(base.log_p(0, c)), std::exp(adapted_log_p[c]), 0});
-  for (size_t e = 0; e < experts.size(); ++e) {
-    const std::vector<double> log_p = outputs->log_probabilities(experts[e].second);
-    for (size_t c = 0; c < labels.size(); ++c)
-      result.classes[c].answer += experts[e].first * (e == 0 ? result.classes[c].in_context : std::exp(log_p[c]));
-  }
-  result.label = std::ranges::max_element(result.classes, {}, &ClassProbability::answer)->label;
+  mix(base, options.exact_update ? report.updated : linearised, result);
   return result;
 }
 

@@ -8,6 +8,7 @@
 #include "adapt/prefix_reader.h"
 #include "adapt/step_directions.h"
 #include "hone/fewshot.h"
+#include "hone/selectors.h"
 
 namespace hone {
 
@@ -41,13 +42,15 @@ struct FewShot::Impl {
 
   size_t rows() const { return label_of.size() * outputs->outputs(); }  // m
   decide::StepOptions step_options() const;
-  // log p of example i's label by every T's leave-one-out prediction [|T|, n].
-  decide::Matrix64 label_log_p(const decide::Matrix64& corrections) const;
+  // log p of example i's label by every T's leave-one-out prediction [|T|, n], given its errors [|T|, m].
+  decide::Matrix64 label_log_p(const decide::Matrix64& left_out_errors) const;
   const StepsOfBlocks& steps_of(std::vector<size_t> chosen, const CancelToken& cancel);
   // Both fill what the report says of blocks, steps, outputs along T and Bayes gap.
   QueryReading read_with_gradients(const std::vector<Token>& prompt, FewShotReport& report, const Watch& watch);
   QueryReading read_with_tangents(const std::vector<Token>& prompt, FewShotReport& report, const Watch& watch);
   TangentState tangent_state(std::span<const Token> prefix, const Watch& watch);
+  // Throws Error{bad_input} if it does not fit into the context.
+  std::vector<Token> prompt_with(std::string_view query) const;
   FewShotAnswer answer(std::string_view query, const Watch& watch);
 
   std::shared_ptr<const Model> model;
@@ -79,6 +82,11 @@ struct FewShot::Impl {
 
  private:
   void read_examples(const Watch& watch);
+  // The outputs at the query of updated weights and of gradient descent, where the options ask for them.
+  void read_with_weights(const std::vector<Token>& prompt, std::span<const size_t> chosen, FewShotReport& report,
+                         const Watch& watch);
+  // Fills all of the answer but its report.
+  void mix(const LabelReadings& base, const std::vector<double>& adapted, FewShotAnswer& answer) const;
   void decide_scale();
   std::vector<double> residuals_at(double target_scale) const;
   void check_length(const std::vector<Token>& prompt, std::string_view what) const;

@@ -45,7 +45,7 @@ void run_explain(const ExplainArguments& arguments) {
   {
     const Watch watch = terminal_watch(arguments.json);
     cancel = watch.cancel;
-    FewShot few_shot(model, examples, arguments.options_for(model, watch), watch);
+    FewShot few_shot = few_shot_of(arguments.examples, model, examples, arguments.options_for(model, watch), watch);
     answer = few_shot.answer(arguments.query, watch);
   }
   print(arguments, *model, answer);

@@ -131,6 +131,17 @@ void FewShotArguments::check() const {
     refuse_usage("--steps pooled and --earlier FILE need each other: earlier prompts teach the prior");
 }
 
+FewShot few_shot_of(const std::filesystem::path& file, const std::shared_ptr<const Model>& model,
+                    std::span<const LabelledText> examples, FewShotOptions options, const Watch& watch) {
+  check_few_shot_options(*model, options);
+  try {
+    return FewShot(model, examples, std::move(options), watch);
+  } catch (const Error& error) {
+    if (error.code != ErrorCode::bad_input) throw;
+    throw Error(error.code, fmt::format("'{}': {}", file.string(), error.message));
+  }
+}
+
 FewShotOptions FewShotArguments::options_for(const std::shared_ptr<const Model>& opened, const Watch& watch) const {
   FewShotOptions result = options;
   result.layers = layers.value_or(options.layers);
@@ -147,15 +158,10 @@ FewShotOptions FewShotArguments::options_for(const std::shared_ptr<const Model>&
     return std::ranges::find(result.labels, example.label) != result.labels.end();
   };
   for (const std::filesystem::path& file : earlier) {
-    std::vector<LabelledText> taught = read_examples(file);
+    const std::vector<LabelledText> taught = read_examples(file);
     of_earlier.labels = std::ranges::all_of(taught, is_named) ? result.labels : std::vector<std::string>();
-    try {
-      const FewShot prompt(opened, std::move(taught), of_earlier, watch);
-      prior.observe(prompt.step_scores(), prompt.observations());
-    } catch (const Error& error) {
-      if (error.code != ErrorCode::bad_input) throw;
-      throw Error(error.code, fmt::format("--earlier '{}': {}", file.string(), error.message));
-    }
+    const FewShot prompt = few_shot_of(file, opened, taught, of_earlier, watch);
+    prior.observe(prompt.step_scores(), prompt.observations());
   }
   result.step_prior = prior.prior();
   return result;

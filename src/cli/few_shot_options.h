@@ -29,6 +29,10 @@ struct FewShotArguments {
   FewShotOptions options_for(const std::shared_ptr<const Model>& opened, const Watch& watch) const;
 };
 
+// The prompt of the examples that `file` holds. Errors of the examples name it.
+FewShot few_shot_of(const std::filesystem::path& file, const std::shared_ptr<const Model>& model,
+                    std::span<const LabelledText> examples, FewShotOptions options, const Watch& watch);
+
 // One query's answer and its decision; the schema is in docs/json.md.
 nlohmann::json answer_json(const std::string& query, const FewShotAnswer& answer);
 // Whether to adapt, how far, where, and what that changed.

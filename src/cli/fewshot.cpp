@@ -47,6 +47,18 @@ std::vector<std::string> queries_of(const QueryArguments& arguments) {
   return queries;
 }
 
+// Before the first is answered: what many answers cost is not lost to one query that is too long.
+void check_queries(const FewShot& few_shot, std::span<const std::string> queries) {
+  constexpr size_t shown = 40;
+  for (size_t i = 0; i < queries.size(); ++i) {
+    try {
+      few_shot.check_query(queries[i]);
+    } catch (const Error& error) {
+      throw Error(error.code, fmt::format("query {} ('{}'): {}", i + 1, one_line(queries[i], shown), error.message));
+    }
+  }
+}
+
 void print_answer(const std::string& query, const FewShotAnswer& answer, bool quiet) {
   constexpr size_t query_width = 72, label_width = 40;
   if (answer.classes.empty()) {
@@ -78,9 +90,10 @@ void run_fewshot(const QueryArguments& arguments) {
     const Watch watch = terminal_watch(arguments.json || arguments.quiet);
     FewShotOptions options = arguments.options_for(model, watch);
     options.query_pass = pass_for(options, queries.size(), arguments.bayes_gap);
-    few_shot.emplace(model, examples, std::move(options), watch);
+    few_shot = few_shot_of(arguments.examples, model, examples, std::move(options), watch);
     quiet.cancel = watch.cancel;
   }
+  check_queries(*few_shot, queries);
   nlohmann::json answers = nlohmann::json::array();
   double seconds = 0;
   for (const std::string& query : queries) {

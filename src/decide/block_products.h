@@ -6,6 +6,9 @@
 
 namespace hone::decide {
 
+// From so many products of a kernel and a vector on, over n, its eigenvectors are found sooner.
+constexpr size_t products_of_a_spectrum = 12;
+
 // sum[i] += x[i]
 void add(const float* x, double* sum, size_t count);
 // Σ a[i] b[i]

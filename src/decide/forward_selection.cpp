@@ -11,8 +11,6 @@
 namespace hone::decide {
 namespace {
 
-constexpr size_t products_of_a_spectrum = 12;  // from 12 n products on, n examples' eigenvectors are taken instead
-
 struct Judgement {
   double value = 0;
   size_t steps = 0;

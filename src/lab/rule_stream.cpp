@@ -37,7 +37,7 @@ PreparedTask prepare(const StepTask& task, double c, std::span<const double> ste
   const auto at = [&](double t) { return Choice{task.prediction(c, t), t}; };
   p.real_fixed = at(fixed.best_steps(steps.back()));
   p.real_mle = at(mle.best_steps(steps.back()));
-  p.left_out = decide::leave_one_out_descent(task.kernel, task.residuals, p.rho, steps).scores;
+  p.left_out = decide::leave_one_out_descent(task.kernel, task.spectrum, task.residuals, p.rho, steps).scores;
   p.lambda_star = decide::fit_signal(task.spectrum, task.coordinates).lambda_star();
   const auto with_ridge = [&](double lambda_star) {
     return task.base +
