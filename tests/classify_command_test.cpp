@@ -230,6 +230,8 @@ TEST_F(ClassifyCommand, BadUsage) {
   expect_failure(command(train, test, {"--save-experts", "x"}), "--experts", 2);
   expect_failure(command(train, test, {"--sift-noise", "1"}), "--sift", 2);
   expect_failure(command(train, test, {"--precision", "int8"}), "--encoder", 2);
+  for (const char* option : {"--layer=1", "--pooling=mean", "--no-normalize", "--max-tokens=9"})
+    expect_failure(command(train, test, {option}), "requires --encoder", 2);
   expect_failure(command(train, test, {"--solver", "lbfgs", "--learning-rate", "0.1"}), "--learning-rate", 2);
   expect_failure(command(train, test, {"--local-ridge", "0.1"}), "--solver lbfgs", 2);
   expect_failure(command(train, test, {"--recall", "0.9"}), "--index ivf or hnsw", 2);
@@ -322,6 +324,13 @@ TEST_F(ClassifyCommand, TextsByAnEncoder) {
   const json object = object_of(command(texts, texts, more));
   EXPECT_EQ(object["queries"], 12);
   EXPECT_GT(object["rows"][0]["accuracy"], 0.5);
+  for (const Arguments& asked :
+       {Arguments{"--layer", "1"}, Arguments{"--pooling", "mean"}, Arguments{"--max-tokens", "3"}}) {
+    Arguments otherwise = more;
+    otherwise.insert(otherwise.end(), asked.begin(), asked.end());
+    EXPECT_NE(object_of(command(texts, texts, otherwise))["rows"][6]["log_loss"], object["rows"][6]["log_loss"])
+        << asked[0];
+  }
   // A column of numbers beside the text, which is named.
   std::string wide = "id,text,kind\n";
   for (int i = 0; i < 12; ++i)

@@ -146,6 +146,11 @@ TEST_F(CommandLine, OptionsThatCouldNotMatterAreRefused) {
       {{"search", "s", "word", "--model", llama}, "--model requires --retrieval"},
       {{"eval", llama, "f", "--store", "s", "--no-published", "--published-rank", "2"}, "--no-published"},
       {{"eval", llama, "f", "--store", "s", "--protocol", "complete", "--published-rate", "1"}, "no such row"},
+      {{"eval", llama, "f", "--store", "s", "--protocol", "complete", "--no-published"}, "no such row"},
+      {{"eval", llama, "f", "--store", "s", "--context-steps", "1e-4", "--context-neighbours", "0"},
+       "excludes --context-neighbours 0"},
+      {{"complete", llama, "p", "--store", "s", "--context-neighbours", "0", "--context-steps", "1e-4"},
+       "excludes --context-neighbours 0"},
       {{"score", llama, "f", "--second-halves", "--stride", "9"}, "--stride"},
       {{"lab", "run", "gp-benchmark", "--precision", "int8"}, "--model"},
       {{"complete", llama, "p", "--top-k", "3"}, "require --temperature"},
@@ -216,17 +221,16 @@ TEST_F(CommandLine, OptionsOfTheMixtureArrive) {
   const std::string held = write("held", sentences(9, 80));
   // A method's settings and bits.
   const auto evaluated = [&](const std::string& method, const Arguments& more) {
-    Arguments all = {"eval",     llama, "--store",        where, held,        "--offset", "20",
-                     "--prefix", "48",  "--continuation", "24",  "--windows", "1",        "--no-published",
-                     "--json"};
+    Arguments all = {"eval",     llama, "--store",        where, held,        "--json", "--offset", "20",
+                     "--prefix", "48",  "--continuation", "24",  "--windows", "1"};
     all.insert(all.end(), more.begin(), more.end());
     const json evaluation = object_of(run_program(all));
     for (const json& row : evaluation["tables"][0]["rows"])
       if (row["name"] == method) return row;
     return json();
   };
-  const Arguments of_steps = {"--context-neighbours", "1",    "--sharing",       "bayes",
-                              "--prompt-steps",       "2e-4", "--context-steps", "5e-4"};
+  const Arguments of_steps = {"--no-published", "--context-neighbours", "1",   "--sharing", "bayes", "--prompt-steps",
+                              "2e-4",           "--context-steps",      "5e-4"};
   EXPECT_EQ(evaluated("mixture", of_steps)["settings"], "base + 4 steps, Bayes");
   EXPECT_EQ(evaluated("mixture-with-context", of_steps)["settings"], "all 7 experts, Bayes");
   const auto completed = [&](const Arguments& more) {
@@ -265,6 +269,9 @@ TEST_F(CommandLine, ModelDescribesAFile) {
   expect_keys(object, {"file", "bytes", "name", "architecture", "licence", "parameters", "layers", "width", "ffn_width",
                        "heads", "kv_heads", "context", "vocabulary", "tokenizer", "pre_tokenizer", "chat_template",
                        "types", "assumed"});
+  expect_keys(object, {"gguf_version", "head_width", "rope_base", "sliding_window", "sliding_window_pattern",
+                       "rope_local_base"});
+  EXPECT_EQ(object.size(), 24u) << "docs/json.md lists every key";
   EXPECT_EQ(object["architecture"], "llama");
   EXPECT_EQ(object["bytes"], fs::file_size(llama));
   const json gemma = object_of(run_program({"model", golden("gemma3.gguf"), "--json"}));
@@ -394,7 +401,9 @@ TEST_F(CommandLine, CompleteAnswersAndReports) {
   Arguments as_json = command;
   as_json.insert(as_json.end(), {"--json", "--base"});
   const json object = object_of(run_program(as_json));
-  expect_keys(object, {"text", "tokens", "stopped", "seconds_to_first_token", "tokens_per_second", "hone", "base"});
+  expect_keys(object, {"text", "tokens", "stopped", "seconds_to_first_token", "tokens_per_second", "peak_rss_mb",
+                       "hone", "base"});
+  EXPECT_GT(object["peak_rss_mb"], 1);
   expect_keys(object["hone"],
               {"protocol", "neighbours", "experts", "evidence_tokens", "evidence_base_bits", "evidence_mixture_bits",
                "bound_bits", "answer_bound_bits", "floor", "gradients_computed", "seconds", "note", "base_hash"});
@@ -410,8 +419,12 @@ TEST_F(CommandLine, CompleteAnswersAndReports) {
   const Result text = run_program(with_base);
   EXPECT_EQ(text.code, 0);
   EXPECT_NE(text.out.find("the base's answer"), std::string::npos);
-  for (const char* part : {"neighbour", "weight", "bound", "first token"})
+  for (const char* part : {"neighbour", "weight", "bound: every token", "first token"})
     EXPECT_NE(text.err.find(part), std::string::npos) << part;
+  Arguments hot = command;
+  hot.insert(hot.end(), {"--temperature", "1"});
+  EXPECT_NE(run_program(hot).err.find("bound: before --temperature, --top-k and --top-p every token"),
+            std::string::npos);
   Arguments quiet = command;
   quiet.push_back("--quiet");
   EXPECT_EQ(run_program(quiet).err, "");
@@ -443,6 +456,22 @@ TEST_F(CommandLine, ChatTemplateIsRecognisedOrNamed) {
   const std::string model = write("other.gguf", bytes);
   expect_failure({"complete", model, "word", "--chat"}, {model, "--template"});
   EXPECT_EQ(run_program({"complete", model, "word", "--template", "chatml", "-n", "2"}).code, 0);
+}
+
+TEST_F(CommandLine, OnlyChatMlHasADefaultSystemMessage) {
+  std::string bytes = read_file(llama);
+  const std::string message = "<|im_start|>system\nBe brief.<|im_end|>\n";
+  bytes.replace(bytes.find("{% for message"), message.size(), message);
+  const std::string with_message = write("message.gguf", bytes);
+  // It says how many tokens the prompt has.
+  const auto refusal = [](const std::string& model, const std::string& chat_template) {
+    const Result result = run_program({"complete", model, "word", "--template", chat_template, "-n", "1000"});
+    EXPECT_EQ(result.code, 1);
+    EXPECT_NE(result.err.find("a prompt of"), std::string::npos) << result.err;
+    return result.err;
+  };
+  EXPECT_NE(refusal(with_message, "chatml"), refusal(llama, "chatml"));
+  for (const char* other : {"gemma", "llama3"}) EXPECT_EQ(refusal(with_message, other), refusal(llama, other)) << other;
 }
 
 TEST_F(CommandLine, ModelsThatAreNone) {

@@ -189,6 +189,55 @@ TEST_P(IndexGradients, TheBudgetIsTheStores) {
   EXPECT_GT(rows_of(store()).files, 2u);
 }
 
+TEST_P(IndexGradients, TheBudgetIsTheStoresInTheLibraryToo) {
+  index({"--gradients"});
+  const Folder all = rows_of(store());
+  const auto model = Model::open(model_file());
+  {
+    Store writer = Store::create(store(), identity_of(*model));
+    remember_gradient_budget(writer, all.bytes / all.files * 5 / 2);
+  }
+  fs::remove_all(store() / "gradients");
+  const Store reader = Store::open(store(), identity_of(*model));
+  const std::vector<Token> prompt = model->tokenizer().encode(prose(1, 3, 50));
+  SessionOptions options;
+  options.context_neighbours = 0;
+  Session(model, &reader, options).complete(prompt, {.max_tokens = 2});
+  EXPECT_EQ(rows_of(store()).files, 2u);
+  EXPECT_EQ(store_gradients(*model, reader, load_statistics(*model, reader, -1), std::nullopt).chunks, 2u);
+  EXPECT_EQ(rows_of(store()).files, 2u);
+  options.gradient_budget = plenty;
+  Session(model, &reader, options).complete(prompt, {.max_tokens = 2});
+  EXPECT_GT(rows_of(store()).files, 2u);
+}
+
+// An int8 model's rows went through products of bytes.
+TEST_P(IndexGradients, EachPrecisionHasRowsOfItsOwn) {
+  index();
+  const auto fp32 = Model::open(model_file()), int8 = Model::open(model_file(), {.precision = Precision::int8});
+  const Store reader = Store::open(store(), identity_of(*fp32));
+  const CorpusStatistics statistics = load_statistics(*fp32, reader, -1);
+  const size_t chunks = reader.chunk_count();
+  for (const auto& [first, second] : {std::pair(fp32, int8), std::pair(int8, fp32)}) {
+    fs::remove_all(store() / "gradients");
+    EXPECT_EQ(store_gradients(*first, reader, statistics, plenty).computed, chunks);
+    EXPECT_EQ(store_gradients(*second, reader, statistics, plenty).computed, chunks);
+    EXPECT_EQ(rows_of(store()).files, 2 * chunks);
+    for (const auto& model : {first, second})
+      EXPECT_EQ(store_gradients(*model, reader, statistics, plenty).computed, 0u);
+  }
+}
+
+TEST_P(IndexGradients, GoWithTheirChunks) {
+  index({"--gradients"});
+  const size_t before = rows_of(store()).files;
+  fs::remove(folder.path() / "texts/00");
+  const size_t chunks = index()["chunks"];
+  EXPECT_LT(chunks, before);
+  EXPECT_EQ(rows_of(store()).files, chunks);
+  EXPECT_EQ(index({"--gradients"})["gradients_computed"], 0);
+}
+
 // Where the rows would be stands something else, as where a disk is full: an error, not rows that nobody has.
 TEST_P(IndexGradients, RowsThatCannotBeKeptAreAnError) {
   index();

@@ -41,5 +41,17 @@ TEST(Lesson, TheFarthestIsLeftOutFirstWhereverItIsRead) {
   }
 }
 
+TEST(Lesson, ExpertsSayWhatTheyAreMadeOf) {
+  Lesson lesson = lesson_that_reads({0});
+  lesson.neighbours_teach = lesson.prompt_teaches = true;
+  std::vector<Family> families;
+  for (const Expert& expert :
+       experts_of(lesson, {.neighbour_steps = {1, 2, 3}, .prompt_steps = {4, 5}, .context_steps = {6}}))
+    families.push_back(expert.family);
+  EXPECT_EQ(families,
+            (std::vector{Family::base, Family::prompt_step, Family::prompt_step, Family::neighbour_step,
+                         Family::neighbour_step, Family::neighbour_step, Family::context_step, Family::context}));
+}
+
 }  // namespace
 }  // namespace hone::test

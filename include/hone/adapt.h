@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -123,7 +124,7 @@ struct CorpusStatistics {
   static CorpusStatistics deserialize(std::span<const std::byte> bytes);  // throws Error{corrupt}
 };
 
-// Bytes of gradient rows that a store keeps where a request does not say: what it was told last, else the default.
+// Bytes of gradient rows that a store keeps where nobody gives another budget: what it was told last, else the default.
 constexpr uint64_t default_gradient_budget = 2ull << 30;
 uint64_t gradient_budget(const Store& store);
 // Needs Store::create().
@@ -134,13 +135,14 @@ struct LearnOptions {
   size_t preconditioner_chunks = 24;
   size_t pairs = 24;  // of a chunk and its successor
   size_t neighbours = 5;
-  uint64_t gradient_budget = default_gradient_budget;
+  std::optional<uint64_t> gradient_budget = std::nullopt;  // nullopt: the store's own
   uint64_t seed = 0;
 };
 // Factored second moments of chunk gradients (Adafactor form, Shazeer & Stern 2018) and relative step sizes of mean 1,
 // η_b ∝ max(0, −mean ⟨g_successor, Δ_b⟩ / mean ‖Δ_b‖²_Fisher), Δ_b from the chunk's neighbours in other files.
 // Saves them in the store (opened with Store::create) and returns them. Throws Error{bad_input} if there is no chunk of
-// two tokens or more or the store is open for reading, Error{cancelled, io}.
+// two tokens or more or the store is open for reading, Error{corrupt} if a loss is not finite,
+// Error{cancelled, io}.
 CorpusStatistics learn_statistics(const Model& model, Store& store, const LearnOptions& options,
                                   const Watch& watch = {});
 // first_layer −1 means default_first_adapted_layer, here and below.
@@ -153,15 +155,16 @@ struct StoredGradients {
   size_t chunks = 0;  // that have a row now; the budget has no room for those of the others
 };
 // Computes and keeps the gradient rows of all chunks that have none, as far as the budget goes. Throws Error{io} for a
-// row that cannot be kept (full disk), Error{cancelled}; rows that were kept stay.
+// row that cannot be kept (full disk), Error{cancelled}; rows that were kept stay. Here and below: a budget of nullopt
+// is the store's own, and an int8 model has rows of its own.
 StoredGradients store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
-                                uint64_t gradient_budget, const Watch& watch = {});
+                                std::optional<uint64_t> gradient_budget, const Watch& watch = {});
 
 // ΔW = −relative_step · mean over neighbours of G / D at the base weights; the step size η scales it later. Gradient
 // rows come from the store where it keeps them and are computed and kept otherwise. `computed`, if given, counts those.
 // `form`: fp32 for dense additions, int8 for quantized ones; the way back is the model's. Throws Error{cancelled}.
 Adapter neighbour_direction(const Model& model, const Store& store, const CorpusStatistics& statistics,
-                            std::span<const Chunk> neighbours, uint64_t gradient_budget,
+                            std::span<const Chunk> neighbours, std::optional<uint64_t> gradient_budget,
                             Precision form = Precision::fp32, const Watch& watch = {}, size_t* computed = nullptr);
 // The same of the mean loss on `tokens` (dynamic evaluation, Krause et al. 2018; one step), the way back in `form`.
 // `hidden`: the base's residual stream [tokens with BOS, D] below the statistics' first layer, where it is known.
@@ -184,9 +187,9 @@ struct SessionOptions {
   size_t judged_blocks = 1;        // so many of the last ones; each costs a lesson of its own
   size_t answering_experts = 4;    // beside the base, heaviest first; the others' weight goes to these in proportion
   bool learn_from_answer = false;  // generated tokens move the weights too
-  uint64_t gradient_budget = default_gradient_budget;
-  Retrieval retrieval = Retrieval::bm25;                 // how the neighbours are found
-  std::shared_ptr<const TextEncoder> encoder = nullptr;  // who made the store's vectors; nullptr: the model itself
+  std::optional<uint64_t> gradient_budget = std::nullopt;  // nullopt: the store's own
+  Retrieval retrieval = Retrieval::bm25;                   // how the neighbours are found
+  std::shared_ptr<const TextEncoder> encoder = nullptr;    // who made the store's vectors; nullptr: the model itself
 };
 
 struct SamplingOptions {
@@ -251,8 +254,9 @@ class Session {
 
   // Continues `prompt` (tokens as the model reads them, BOS not included). `stream`, if given, gets the text piece by
   // piece, whole UTF-8 characters (the last may be cut by max_tokens), nothing of a stop string. Throws
-  // Error{bad_input} if prompt and answer do not fit the model's context or the prompt is empty, Error{cancelled}.
-  // Retrieved context that does not fit with them is left out; the report's note then says so.
+  // Error{bad_input} if prompt and answer do not fit the model's context or the prompt is empty, Error{corrupt} if the
+  // base's probabilities are not finite, Error{cancelled}. Retrieved context that does not fit with them is left out;
+  // the report's note then says so.
   Completion complete(std::span<const Token> prompt, const SamplingOptions& sampling, const Watch& watch = {},
                       const std::function<void(std::string_view)>& stream = {});
 
@@ -270,7 +274,7 @@ class Session {
   std::unique_ptr<Impl> impl_;
 };
 
-// The base alone, with the same sampling. Throws Error{bad_input, cancelled} as Session::complete does.
+// The base alone, with the same sampling. Throws Error{bad_input, corrupt, cancelled} as Session::complete does.
 Completion complete_with_base(const Model& model, std::span<const Token> prompt, const SamplingOptions& sampling,
                               const Watch& watch = {}, const std::function<void(std::string_view)>& stream = {});
 
@@ -293,7 +297,7 @@ struct EvaluationOptions {
   size_t published_neighbours = 0;  // 0: as many as teach; with Protocol::score 50, as published
   bool run_published = true;
   double duplicate_share = 0.05;  // of the scored text's 13-grams: more is a near-duplicate
-  float one_step = 3e-4f;
+  float one_step = 3e-4f;         // row one-step goes the neighbour step whose ratio to this is nearest 1
 };
 
 struct EvaluationRow {
@@ -312,7 +316,7 @@ struct EvaluationRow {
 
 struct EvaluationTable {
   std::string neighbours;         // "all" or "without near-duplicates"
-  size_t removed = 0;             // neighbours that were near-duplicates
+  size_t removed = 0;             // near-duplicates among the neighbours, or passed over to find others
   size_t without_neighbours = 0;  // windows that found none: there the base answers in every row that needs them
   size_t without_context = 0;     // windows whose neighbours do not fit the model's context beside the text: likewise
   std::vector<EvaluationRow> rows;

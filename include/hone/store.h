@@ -118,8 +118,9 @@ class Store {
   // document a line). Links to files are followed, links to folders are not. Only what changed is read again (size and
   // time, then content; everything after a change of chunk_tokens); files of an earlier call below the same paths that
   // are gone are removed, also where the path itself is gone, files that cannot be read now are kept. Each file is one
-  // transaction. Throws Error{not_found} for a path that does not exist and of which the store knows nothing,
-  // Error{bad_input} if nothing at all could be indexed or removed, Error{cancelled, io}; what was committed stays.
+  // transaction; at the end the gradient rows of chunks that are gone are deleted. Throws Error{not_found} for a path
+  // that does not exist and of which the store knows nothing, Error{bad_input} if nothing at all could be indexed or
+  // removed, Error{cancelled, io}; what was committed stays.
   IndexReport index(const std::vector<std::filesystem::path>& paths, const Tokenizer& tokenizer,
                     const IndexOptions& options, const Watch& watch = {});
 
@@ -162,7 +163,8 @@ class Store {
   void set_value(const std::string& name, std::span<const std::byte> value);
   std::optional<std::vector<std::byte>> value(const std::string& name) const;
 
-  // Gradient rows: opaque bytes under a key, one file each, least recently used deleted beyond the budget.
+  // Gradient rows: opaque bytes under a key, one file each, least recently used deleted beyond the budget. What stands
+  // before a key's first '/' is the hash of the chunk that the row belongs to; a key without one belongs to none.
   // Safe with many processes; a damaged or missing row is std::nullopt, never an error.
   std::optional<StoredRow> find_row(const std::string& key) const;
   // What a row takes of a budget: itself, its key and a header.

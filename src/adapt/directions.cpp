@@ -12,9 +12,13 @@ namespace {
 
 constexpr const char* budget_name = "gradient budget";
 
+uint64_t budget_of(const Store& store, std::optional<uint64_t> given) {
+  return given ? *given : gradient_budget(store);
+}
+
 std::string row_key(const Model& model, const Chunk& chunk, int first_layer) {
-  return fmt::format("{}/{}/layers {}-{}/all tokens/{}", chunk.hash, model.base_hash(), first_layer,
-                     model.config().layers, gradient_codec);
+  return fmt::format("{}/{}/layers {}-{}/all tokens/{}{}", chunk.hash, model.base_hash(), first_layer,
+                     model.config().layers, gradient_codec, model.precision() == Precision::int8 ? "/int8" : "");
 }
 
 // The weight gradient that one layer offers.
@@ -77,7 +81,8 @@ void remember_gradient_budget(Store& store, uint64_t bytes) {
 }
 
 StoredGradients store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
-                                uint64_t gradient_budget, const Watch& watch) {
+                                std::optional<uint64_t> gradient_budget, const Watch& watch) {
+  const uint64_t budget = budget_of(store, gradient_budget);
   const std::vector<int64_t> ids = store.chunk_ids();
   StoredGradients result;
   uint64_t kept_bytes = 0;
@@ -91,10 +96,10 @@ StoredGradients store_gradients(const Model& model, const Store& store, const Co
     const std::vector<std::byte> fresh =
         stored ? std::vector<std::byte>() : gradient_row(model, *chunk, statistics, watch.cancel);
     kept_bytes += Store::bytes_of_row(key, stored ? stored->bytes().size() : fresh.size());
-    if (kept_bytes > gradient_budget) break;
+    if (kept_bytes > budget) break;
     ++result.chunks;
     if (stored) continue;
-    if (!store.keep_row(key, fresh, gradient_budget))
+    if (!store.keep_row(key, fresh, budget))
       throw Error(ErrorCode::io,
                   fmt::format("cannot keep a gradient row of {} bytes in '{}'; free some space there, or check its "
                               "permissions (rows that were kept stay)",
@@ -108,8 +113,9 @@ namespace {
 
 // Rows of all neighbours that have one: from the store where it keeps them, else computed and kept.
 std::vector<StoredRow> rows_of(const Model& model, const Store& store, const CorpusStatistics& statistics,
-                               std::span<const Chunk> neighbours, uint64_t gradient_budget, const Watch& watch,
-                               size_t* computed) {
+                               std::span<const Chunk> neighbours, std::optional<uint64_t> gradient_budget,
+                               const Watch& watch, size_t* computed) {
+  const uint64_t budget = budget_of(store, gradient_budget);
   std::vector<StoredRow> rows;
   for (size_t i = 0; i < neighbours.size(); ++i) {
     watch.report("gradients", i, neighbours.size());
@@ -121,7 +127,7 @@ std::vector<StoredRow> rows_of(const Model& model, const Store& store, const Cor
     }
     std::vector<std::byte> row = gradient_row(model, neighbours[i], statistics, watch.cancel);
     if (row.empty()) continue;
-    store.keep_row(key, row, gradient_budget);
+    store.keep_row(key, row, budget);
     std::optional<StoredRow> kept = store.find_row(key);  // mapped, it need not stay in memory
     rows.push_back(kept ? std::move(*kept) : StoredRow(std::move(row)));
     if (computed) ++*computed;
@@ -161,7 +167,7 @@ class DirectionSink : public GradientSink {
 }  // namespace
 
 Adapter neighbour_direction(const Model& model, const Store& store, const CorpusStatistics& statistics,
-                            std::span<const Chunk> neighbours, uint64_t gradient_budget, Precision form,
+                            std::span<const Chunk> neighbours, std::optional<uint64_t> gradient_budget, Precision form,
                             const Watch& watch, size_t* computed) {
   const auto rows = rows_of(model, store, statistics, neighbours, gradient_budget, watch, computed);
   const float weight = -1.0f / static_cast<float>(std::max<size_t>(neighbours.size(), 1));

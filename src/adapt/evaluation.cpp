@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
+#include <initializer_list>
 #include <numbers>
+#include <numeric>
 #include <set>
 
 #include "adapt/lesson.h"
@@ -67,21 +68,18 @@ double mixture_bits(const Matrix& losses, const std::vector<size_t>& chosen, con
   return total;
 }
 
-// Experts by how they are made, as indices into a panel.
-struct Families {
-  std::vector<size_t> neighbour_steps, prompt_steps, context, context_steps;
+// Indices of the experts of these families, in the panel's order.
+std::vector<size_t> of_families(const std::vector<Expert>& experts, std::initializer_list<Family> families) {
+  std::vector<size_t> chosen;
+  for (size_t e = 0; e < experts.size(); ++e)
+    if (std::ranges::find(families, experts[e].family) != families.end()) chosen.push_back(e);
+  return chosen;
+}
 
-  explicit Families(const std::vector<Expert>& experts) {
-    for (size_t e = 1; e < experts.size(); ++e) {
-      const std::string& name = experts[e].name;
-      (name.starts_with("neighbours") ? neighbour_steps
-       : name.starts_with("prompt")   ? prompt_steps
-       : name == "context"            ? context
-                                      : context_steps)
-          .push_back(e);
-    }
-  }
-};
+// Of the steps, the one whose ratio to `wanted` is nearest 1.
+float nearest_step(const std::vector<float>& steps, float wanted) {
+  return *std::ranges::min_element(steps, {}, [&](float step) { return std::abs(std::log(step / wanted)); });
+}
 
 // The row of that name, added at the end if the table has none.
 EvaluationRow& row_of(EvaluationTable& table, const std::string& name, const std::string& settings) {
@@ -112,10 +110,11 @@ class Evaluator {
   }
 
   // The table of one window, with the neighbours that `admits` accepts.
-  EvaluationTable run(const Window& window, const std::function<bool(const Chunk&)>& admits, const Watch& watch) {
+  EvaluationTable run(const Window& window, const std::function<bool(const Chunk&)>& admits,
+                      const CancelToken& cancel) {
     EvaluationTable table;
-    const Retrieved retrieved = options_.protocol == Protocol::complete ? as_completed(window, admits, table, watch)
-                                                                        : as_scored(window, admits, table, watch);
+    const Retrieved retrieved = options_.protocol == Protocol::complete ? as_completed(window, admits, table, cancel)
+                                                                        : as_scored(window, admits, table, cancel);
     table.without_neighbours = retrieved.neighbours ? 0 : 1;
     table.without_context =
         retrieved.neighbours && !retrieved.context && options_.session.context_neighbours > 0 ? 1 : 0;
@@ -131,9 +130,10 @@ class Evaluator {
 
  private:
   Retrieved as_completed(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
-                         const Watch& watch) {
+                         const CancelToken& cancel) {
     Session session(model_, &store_, options_.session);
-    const Session::Scored scored = session.score_continuation(window.prefix, window.continuation, watch, admits);
+    const Session::Scored scored =
+        session.score_continuation(window.prefix, window.continuation, {.progress = {}, .cancel = cancel}, admits);
     const auto total = [](const std::vector<double>& losses) {
       double sum = 0;
       for (const double loss : losses) sum += loss / std::numbers::ln2;
@@ -158,7 +158,8 @@ class Evaluator {
     StageSeconds seconds;
   };
 
-  ReadWindow read_window(const Window& window, const std::function<bool(const Chunk&)>& admits, const Watch& watch) {
+  ReadWindow read_window(const Window& window, const std::function<bool(const Chunk&)>& admits,
+                         const CancelToken& cancel) {
     const SessionOptions& session = options_.session;
     const Teacher teacher{*model_, &store_, statistics_, session};
     ReadWindow read;
@@ -168,7 +169,7 @@ class Evaluator {
       teacher.find_neighbours(options_.protocol == Protocol::score ? window.continuation : window.prefix,
                               std::max({session.neighbours, session.context_neighbours,
                                         options_.run_published ? options_.published_neighbours : 0}),
-                              admits, {}, lesson, watch.cancel);
+                              admits, {}, lesson, cancel);
       teacher.fit_context(window.prefix.size() + window.continuation.size(), lesson);
       teacher.plan(window.prefix.size(), lesson);
     }
@@ -176,9 +177,9 @@ class Evaluator {
     readings.emplace_back(*model_, first_layer_);
     {
       const Stopwatch stopwatch(read.seconds, "gradients");
-      teacher.learn_from_neighbours(lesson, {.progress = {}, .cancel = watch.cancel});
-      if (lesson.prompt_teaches) readings[plain_context].read(*model_, window.prefix, watch.cancel);
-      teacher.learn_from_prompt(window.prefix, readings[plain_context], lesson, watch.cancel);
+      teacher.learn_from_neighbours(lesson, {.progress = {}, .cancel = cancel});
+      if (lesson.prompt_teaches) readings[plain_context].read(*model_, window.prefix, cancel);
+      teacher.learn_from_prompt(window.prefix, readings[plain_context], lesson, cancel);
     }
     read.text = window.prefix;
     read.text.insert(read.text.end(), window.continuation.begin(), window.continuation.end());
@@ -188,7 +189,7 @@ class Evaluator {
     {
       const Stopwatch stopwatch(read.seconds, "experts");
       ExpertPanel panel = panel_of(*model_, first_layer_, lesson, experts_of(lesson, session), text.first(by_base),
-                                   std::move(readings), watch.cancel);
+                                   std::move(readings), cancel);
       read.losses = panel.read(text.subspan(by_base), first_scored - by_base);
       read.experts = panel.experts();
     }
@@ -199,61 +200,58 @@ class Evaluator {
   }
 
   Retrieved as_scored(const Window& window, const std::function<bool(const Chunk&)>& admits, EvaluationTable& table,
-                      const Watch& watch) {
+                      const CancelToken& cancel) {
     const SessionOptions& session = options_.session;
-    const ReadWindow read = read_window(window, admits, watch);
-    const Families families(read.experts);
+    const ReadWindow read = read_window(window, admits, cancel);
     const auto add = [&](const std::string& name, const std::string& settings, std::span<const size_t> experts) {
       row_of(table, name, settings).bits.push_back(bits(read.losses.row(experts.empty() ? 0 : experts.front())));
     };
     add("base", "no adaptation", {});
     if (session.context_neighbours > 0)
-      add("in-context", fmt::format("{} neighbours, nearest last", session.context_neighbours), families.context);
-    if (options_.run_published) add_published(window, read.text, read.lesson, table, watch);
-    if (std::ranges::find(session.neighbour_steps, options_.one_step) != session.neighbour_steps.end()) {
-      std::vector<size_t> single;
-      std::ranges::copy_if(families.neighbour_steps, std::back_inserter(single),
-                           [&](size_t e) { return read.experts[e].step == options_.one_step; });
+      add("in-context", fmt::format("{} neighbours, nearest last", session.context_neighbours),
+          of_families(read.experts, {Family::context}));
+    if (options_.run_published) add_published(window, read.text, read.lesson, table, cancel);
+    if (!session.neighbour_steps.empty()) {
+      const float step = nearest_step(session.neighbour_steps, options_.one_step);
+      std::vector<size_t> single = of_families(read.experts, {Family::neighbour_step});
+      std::erase_if(single, [&](size_t e) { return read.experts[e].step != step; });
       add("one-step",
-          fmt::format("{} neighbours, step {:g}, layers {}-{}", session.neighbours, options_.one_step, first_layer_,
+          fmt::format("{} neighbours, step {:g}, layers {}-{}", session.neighbours, step, first_layer_,
                       model_->config().layers - 1),
           single);
     }
-    add_mixtures(read, families, window.continuation.size(), table);
+    add_mixtures(read, window.continuation.size(), table);
     for (const auto& [stage, value] : read.seconds) seconds_of(table.rows.back().seconds, stage) += value;
     return {!read.lesson.neighbours.empty(), !read.lesson.context.empty()};
   }
 
-  void add_mixtures(const ReadWindow& read, const Families& families, size_t tokens, EvaluationTable& table) const {
+  void add_mixtures(const ReadWindow& read, size_t tokens, EvaluationTable& table) const {
     const decide::Sharing sharing = options_.session.sharing;
-    // Families of experts, each with its share of the prior; what the empty ones would have is shared by the others.
-    const auto mixture = [&](const std::string& name, const std::string& settings,
-                             const std::vector<std::pair<std::vector<size_t>, double>>& parts) {
-      std::vector<size_t> chosen;
-      std::vector<double> prior;
-      double total = 0;
-      for (const auto& [indices, mass] : parts)
-        if (!indices.empty()) total += mass;
-      for (const auto& [indices, mass] : parts)
-        for (const size_t e : indices) {
-          chosen.push_back(e);
-          prior.push_back(mass / total / static_cast<double>(indices.size()));
-        }
+    const auto mixture = [&](const std::string& name, const std::string& settings, const std::vector<size_t>& chosen,
+                             const std::vector<double>& prior) {
       EvaluationRow& to = row_of(table, name, settings);
       to.bits.push_back(mixture_bits(read.losses, chosen, prior, sharing));
       to.bound_bits = decide::Mixture(prior, sharing).bound_bits(tokens);
     };
-    std::vector<size_t> steps = families.neighbour_steps;
-    steps.insert(steps.end(), families.prompt_steps.begin(), families.prompt_steps.end());
+    // Half of the prior is the base's, all of it where there are no others.
+    const auto beside_base = [&](const std::string& name, const std::string& settings, std::vector<size_t> others) {
+      std::vector<double> prior(1 + others.size(), others.empty() ? 1 : .5 / static_cast<double>(others.size()));
+      if (!others.empty()) prior.front() = .5;
+      others.insert(others.begin(), 0);
+      mixture(name, settings, others, prior);
+    };
+    const std::vector<size_t> steps = of_families(read.experts, {Family::prompt_step, Family::neighbour_step});
     const std::string shared = sharing == decide::Sharing::bayes ? "Bayes" : "fixed share 1/(t+1)";
-    mixture("mixture", fmt::format("base + {} steps, {}", steps.size(), shared), {{{0}, .5}, {steps, .5}});
-    mixture("mixture-context-only", fmt::format("base + in-context, {}", shared), {{{0}, .5}, {families.context, .5}});
-    mixture("mixture-with-context", fmt::format("all {} experts, {}", read.experts.size(), shared),
-            {{{0}, .4}, {families.context, .2}, {steps, .2}, {families.context_steps, .2}});
+    beside_base("mixture", fmt::format("base + {} steps, {}", steps.size(), shared), steps);
+    beside_base("mixture-context-only", fmt::format("base + in-context, {}", shared),
+                of_families(read.experts, {Family::context}));
+    std::vector<size_t> all(read.experts.size());
+    std::iota(all.begin(), all.end(), 0);
+    mixture("mixture-with-context", fmt::format("all {} experts, {}", all.size(), shared), all, priors(read.experts));
   }
 
   void add_published(const Window& window, std::span<const Token> text, const Lesson& lesson, EvaluationTable& table,
-                     const Watch& watch) {
+                     const CancelToken& cancel) {
     const PublishedOptions& published = options_.published;
     EvaluationRow& to = row_of(table, "published",
                                fmt::format("LoRA rank {}, layers {}-{}, Adam {:g}, {} neighbours, one step each",
@@ -263,9 +261,8 @@ class Evaluator {
     std::vector<std::vector<Token>> neighbours;
     for (const Chunk& chunk : lesson.neighbours)
       if (neighbours.size() < options_.published_neighbours) neighbours.push_back(chunk.tokens);
-    const Adapter adapter =
-        published_protocol(*model_, neighbours, published, {.progress = {}, .cancel = watch.cancel});
-    ExpertPanel panel(*model_, published.first_layer, watch.cancel);
+    const Adapter adapter = published_protocol(*model_, neighbours, published, {.progress = {}, .cancel = cancel});
+    ExpertPanel panel(*model_, published.first_layer, cancel);
     const size_t plain = panel.add_context({});
     panel.add_expert({"published", plain, &adapter, 1, 1});
     to.bits.push_back(bits(panel.read(text, window.prefix.size()).row(0)));
@@ -376,25 +373,33 @@ Evaluation evaluate(std::shared_ptr<const Model> model, const Store& store,
     evaluator.add_bytes(window);
     result.tokens += window.continuation.size();
 
-    std::set<int64_t> among_first;  // near-duplicates that the first table used
+    std::set<int64_t> used, passed_over;  // near-duplicates
+    const auto is_its_own = [&](const Chunk& chunk) { return resolved(chunk.location) == self; };
+    const auto is_duplicate = [&](const Chunk& chunk) {
+      return scored.share_in(chunk.tokens) > checked.duplicate_share;
+    };
     const auto not_itself = [&](const Chunk& chunk) {
-      if (resolved(chunk.location) == self) return false;
-      if (scored.share_in(chunk.tokens) > checked.duplicate_share) among_first.insert(chunk.id);
+      if (is_its_own(chunk)) return false;
+      if (is_duplicate(chunk)) used.insert(chunk.id);
       return true;
     };
     const auto not_duplicate = [&](const Chunk& chunk) {
-      return resolved(chunk.location) != self && scored.share_in(chunk.tokens) <= checked.duplicate_share;
+      if (is_its_own(chunk)) return false;
+      if (!is_duplicate(chunk)) return true;
+      passed_over.insert(chunk.id);
+      return false;
     };
-    EvaluationTable of_window = evaluator.run(window, not_itself, watch);
+    EvaluationTable of_window = evaluator.run(window, not_itself, watch.cancel);
     append(of_window, result.tables[0]);
-    for (EvaluationTable& table : result.tables) table.removed += among_first.size();
-    if (!among_first.empty()) {
+    if (!used.empty()) {
       ++with_duplicates;
-      of_window = evaluator.run(window, not_duplicate, watch);
+      of_window = evaluator.run(window, not_duplicate, watch.cancel);
     } else {
       for (EvaluationRow& row : of_window.rows) row.seconds.clear();
     }
     append(of_window, result.tables[1]);
+    result.tables[0].removed += used.size();
+    result.tables[1].removed += passed_over.size();
   }
   watch.report("evaluate", windows.size(), windows.size());
   result.windows = windows.size();

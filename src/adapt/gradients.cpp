@@ -1,6 +1,9 @@
 #include "adapt/gradients.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cmath>
 
 namespace hone {
 
@@ -34,6 +37,9 @@ float mean_loss_gradient(const Model& model, std::span<const Token> tokens, size
   model.backward(tape, std::move(d_x), sinks, cancel, products);
   double total = 0;
   for (const float loss : losses) total += loss;
+  if (!adapter && !std::isfinite(total))
+    throw Error(ErrorCode::corrupt,
+                fmt::format("{} gives a text a loss that is not finite; is the file damaged?", model.name()));
   return static_cast<float>(total / static_cast<double>(count));
 }
 

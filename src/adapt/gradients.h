@@ -11,7 +11,7 @@ std::vector<Token> with_bos(const Model& model, std::span<const Token> tokens);
 // Runs `tokens` through the model and offers the gradient of the mean loss on tokens [first_target, n) to the sinks,
 // for layers [first_layer, L). Returns that mean loss. `adapter` may be nullptr. `hidden` is the residual stream
 // [tokens, D] below first_layer where it is known, or empty; it must have been computed without an adapter.
-// `products` as in Model::backward().
+// `products` as in Model::backward(). Throws Error{corrupt} where the loss is not finite without an adapter.
 float mean_loss_gradient(const Model& model, std::span<const Token> tokens, size_t first_target, int first_layer,
                          const Adapter* adapter, ConstMatrixView hidden, std::span<GradientSink* const> sinks,
                          const CancelToken& cancel, Precision products = Precision::fp32);

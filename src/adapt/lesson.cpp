@@ -88,22 +88,25 @@ std::vector<Expert> experts_of(const Lesson& lesson, const SessionOptions& optio
   const double total = base + context + rest + reading;
   base /= total, context /= total, rest /= total, reading /= total;
 
-  std::vector<Expert> experts = {{"base", plain_context, nullptr, 0, base}};
-  const auto add = [&](const std::string& name, size_t from, const Adapter* direction, float step, double prior) {
-    experts.push_back({name, from, direction, step, prior});
+  std::vector<Expert> experts = {{"base", plain_context, nullptr, 0, base, Family::base}};
+  const auto add = [&](Family family, const std::string& name, size_t from, const Adapter* direction, float step,
+                       double prior) {
+    experts.push_back({name, from, direction, step, prior, family});
   };
   if (prompt)
     for (const float step : options.prompt_steps)
-      add(fmt::format("prompt {:g}", step), plain_context, prompt, step, rest / static_cast<double>(direct));
+      add(Family::prompt_step, fmt::format("prompt {:g}", step), plain_context, prompt, step,
+          rest / static_cast<double>(direct));
   // Side by side, so that rows of one direction are multiplied together.
   if (neighbours)
     for (const float step : options.neighbour_steps)
-      add(fmt::format("neighbours {:g}", step), plain_context, neighbours, step, rest / static_cast<double>(direct));
+      add(Family::neighbour_step, fmt::format("neighbours {:g}", step), plain_context, neighbours, step,
+          rest / static_cast<double>(direct));
   if (both > 0)
     for (const float step : options.context_steps)
-      add(fmt::format("context + neighbours {:g}", step), retrieved_context, neighbours, step,
+      add(Family::context_step, fmt::format("context + neighbours {:g}", step), retrieved_context, neighbours, step,
           reading / static_cast<double>(both));
-  if (has_context) add("context", retrieved_context, nullptr, 0, context);
+  if (has_context) add(Family::context, "context", retrieved_context, nullptr, 0, context);
   return experts;
 }
 

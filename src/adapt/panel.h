@@ -9,12 +9,16 @@
 
 namespace hone {
 
+// What an expert of a lesson is made of.
+enum class Family { base, prompt_step, neighbour_step, context_step, context };
+
 struct Expert {
   std::string name;
   size_t context = 0;                // index of ExpertPanel::add_context
   const Adapter* adapter = nullptr;  // nullptr: the base; must outlive the panel
   float step = 0;
   double prior = 0;  // in the no-harm mixture
+  Family family = Family::base;
 };
 
 // Rounding can lift a log-probability above 0. NaN stays: the mixture gives it no weight.

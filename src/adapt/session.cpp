@@ -47,15 +47,20 @@ void check_length(const Model& model, std::span<const Token> prompt, size_t foll
                     prompt.size(), following, context));
 }
 
-// Draws tokens from `distribution` of the experts' log-probabilities [experts, V] until the text ends. Every token that
-// is part of it is shown to `learn` first.
-void decode(const Tokenizer& tokenizer, ExpertPanel& panel, size_t max_tokens, Sampler& sampler, AnswerText& answer,
+// Draws tokens from `distribution` of the experts' log-probabilities [experts, V], the base's first, until the text
+// ends. Every token that is part of it is shown to `learn` first.
+void decode(const Model& model, ExpertPanel& panel, size_t max_tokens, Sampler& sampler, AnswerText& answer,
             const std::function<std::vector<float>(const Matrix&)>& distribution,
             const std::function<void(const Matrix&, Token)>& learn, Completion& completion, const Watch& watch) {
+  const Tokenizer& tokenizer = model.tokenizer();
   for (size_t n = 0; n < max_tokens && !completion.stopped; ++n) {
     watch.report("answer", n, max_tokens);
     Matrix logits = panel.next_logits();
     for (size_t e = 0; e < logits.rows(); ++e) normalize_logits(logits.row(e));
+    if (!std::ranges::all_of(logits.row(0), [](float log_prob) { return std::isfinite(log_prob); }))
+      throw Error(ErrorCode::corrupt,
+                  fmt::format("{} gives token {} of the answer probabilities that are not finite; is the file damaged?",
+                              model.name(), n));
     const Token token = sampler.next(distribution(logits));
     completion.stopped = tokenizer.ends_generation(token);
     if (completion.stopped) break;
@@ -295,8 +300,7 @@ Completion Session::complete(std::span<const Token> prompt, const SamplingOption
   };
   {
     const Stopwatch stopwatch(clock, "answer");
-    decode(impl_->model->tokenizer(), *ready->panel, sampling.max_tokens, sampler, answer, mixed, learn, completion,
-           watch);
+    decode(*impl_->model, *ready->panel, sampling.max_tokens, sampler, answer, mixed, learn, completion, watch);
   }
   completion.seconds_to_first_token = clock.front().second;
   completion.tokens_per_second = tokens_per_second(completion, clock.back().second);
@@ -344,7 +348,7 @@ Completion complete_with_base(const Model& model, std::span<const Token> prompt,
   {
     const Stopwatch stopwatch(clock, "answer");
     const auto learn_nothing = [](const Matrix&, Token) {};
-    decode(model.tokenizer(), panel, sampling.max_tokens, sampler, answer, of_base, learn_nothing, completion, watch);
+    decode(model, panel, sampling.max_tokens, sampler, answer, of_base, learn_nothing, completion, watch);
   }
   completion.seconds_to_first_token = clock.front().second;
   completion.tokens_per_second = tokens_per_second(completion, clock.back().second);

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <optional>
 
 #include "cli/classify_report.h"
 #include "cli/commands.h"
+#include "cli/encoder_options.h"
 #include "cli/options.h"
 #include "cli/outputs.h"
 #include "cli/progress.h"
@@ -23,6 +25,7 @@ struct ClassifyArguments {
   std::filesystem::path train, train_labels, test, test_labels, encoder, predictions, save_experts, experts_file;
   LabelledOptions table;  // how one is laid out
   std::string kind = "flat", metric, solver = "adam", head = "lbfgs", precision = "fp32";
+  EncodingArguments encoding;
   ClassifyOptions options;
   int threads = 0;
   bool no_header = false, ignore_unseen = false, as_json = false, quiet = false;
@@ -51,7 +54,7 @@ void embed_texts(const ClassifyArguments& arguments, LabelledData& train, Labell
     throw Error(ErrorCode::bad_input, fmt::format("'{}' holds texts; say what turns them into features with --encoder, "
                                                   "e.g. the folder that `hone model get minilm` prints",
                                                   arguments.train.string()));
-  EncoderOptions options;
+  EncoderOptions options = arguments.encoding.options;
   options.precision = precision_named(arguments.precision);
   const auto encoder = open_text_encoder(arguments.encoder, options);
   train.x = encoder->embed(train.texts, {}, watch);
@@ -130,28 +133,30 @@ void run_classify(ClassifyArguments& arguments) {
   if (!arguments.save_experts.empty()) result.experts->save(arguments.save_experts, train.labels);
 }
 
-}  // namespace
+using Check = std::function<void()>;  // for callbacks: refuses options that could not matter together
 
-void add_classify(Command program) {
-  auto arguments = std::make_shared<ClassifyArguments>();
-  ClassifyOptions& options = arguments->options;
-  const Command command = program.subcommand("classify", "Answer every query with a head trained on its neighbours");
-  command.option("--train", arguments->train, "Labelled points: .npz (X, y), .npy, .csv, .tsv, IDX images").required();
-  command.option("--test", arguments->test, "Labelled queries").required();
-  command.option("--train-labels", arguments->train_labels, "Labels of .npy or IDX points");
-  command.option("--test-labels", arguments->test_labels, "Labels of .npy or IDX queries");
-  command.option("--label-column", arguments->table.label_column, "Of tables (default: the last)");
-  command.option("--text-column", arguments->table.text_column, "Of tables that hold texts");
-  command.flag("--ignore-unseen", arguments->ignore_unseen,
+void add_classify_data(Command command, ClassifyArguments& arguments) {
+  command.option("--train", arguments.train, "Labelled points: .npz (X, y), .npy, .csv, .tsv, IDX images").required();
+  command.option("--test", arguments.test, "Labelled queries").required();
+  command.option("--train-labels", arguments.train_labels, "Labels of .npy or IDX points");
+  command.option("--test-labels", arguments.test_labels, "Labels of .npy or IDX queries");
+  command.option("--label-column", arguments.table.label_column, "Of tables (default: the last)");
+  command.option("--text-column", arguments.table.text_column, "Of tables that hold texts");
+  command.flag("--ignore-unseen", arguments.ignore_unseen,
                "Leave out queries whose label no training point has, which is an error otherwise");
-  command.flag("--no-header", arguments->no_header, "Tables begin with their first row");
+  command.flag("--no-header", arguments.no_header, "Tables begin with their first row");
   const Option encoder =
-      command.option("--encoder", arguments->encoder, "What turns texts into features: see `hone embed`");
-  command.option("--precision", arguments->precision, "Of the encoder")
+      command.option("--encoder", arguments.encoder, "What turns texts into features: see `hone embed`");
+  command.option("--precision", arguments.precision, "Of the encoder")
       .needs(encoder)
       .one_of({"fp32", "int8"})
       .shows_default();
-  command.option("--head", arguments->head, "Fit of the global head: lbfgs, or the published adam")
+  for (const Option& option : arguments.encoding.add_to(command)) option.needs(encoder);
+}
+
+Check add_classify_heads(Command command, ClassifyArguments& arguments) {
+  ClassifyOptions& options = arguments.options;
+  command.option("--head", arguments.head, "Fit of the global head: lbfgs, or the published adam")
       .one_of({"lbfgs", "adam"})
       .shows_default();
   command
@@ -167,7 +172,7 @@ void add_classify(Command program) {
               "Neighbours that vote (default: of 1, 5, 10, 20, 50, 100 what is right about most of a sample of "
               "training points)")
       .positive();
-  command.option("--solver", arguments->solver, "Of local heads: adam (published) or lbfgs (second order)")
+  command.option("--solver", arguments.solver, "Of local heads: adam (published) or lbfgs (second order)")
       .one_of({"adam", "lbfgs"})
       .shows_default();
   command.option("--steps", options.training.steps, "Epochs of Adam, or iterations at most").positive().shows_default();
@@ -177,7 +182,15 @@ void add_classify(Command program) {
       command.option("--local-ridge", options.training.ridge, "Of --solver lbfgs: keeps a local head near the start")
           .not_negative()
           .shows_default();
-  command.option("--index", arguments->kind, "Search: flat (exact), ivf, hnsw")
+  return [&arguments, rate, ridge] {
+    if (rate.given() && arguments.solver == "lbfgs") refuse_usage("--learning-rate excludes --solver lbfgs");
+    if (ridge.given() && arguments.solver == "adam") refuse_usage("--local-ridge requires --solver lbfgs");
+  };
+}
+
+Check add_classify_search(Command command, ClassifyArguments& arguments) {
+  ClassifyOptions& options = arguments.options;
+  command.option("--index", arguments.kind, "Search: flat (exact), ivf, hnsw")
       .one_of({"flat", "ivf", "hnsw"})
       .shows_default();
   const Option recall = command
@@ -189,12 +202,28 @@ void add_classify(Command program) {
       command.option("--lists", options.index.lists, "Of ivf: inverted lists; 0: about 4·√rows").shows_default();
   const Option links =
       command.option("--links", options.index.links, "Of hnsw: links of a row").positive().shows_default();
-  command.option("--metric", arguments->metric, "l2 or cosine (default: cosine for texts, l2 otherwise)")
+  command.option("--metric", arguments.metric, "l2 or cosine (default: cosine for texts, l2 otherwise)")
       .one_of({"l2", "cosine"});
   const Option sift =
       command.option("--sift", options.sift_pool, "Re-choose the neighbours among so many nearest by SIFT; 0: do not")
           .shows_default();
   command.option("--sift-noise", options.sift_noise, "Its λ").needs(sift).positive().shows_default();
+  return [&arguments, recall, lists, links] {
+    if (recall.given() && arguments.kind == "flat") refuse_usage("--recall requires --index ivf or hnsw");
+    if (lists.given() && arguments.kind != "ivf") refuse_usage("--lists requires --index ivf");
+    if (links.given() && arguments.kind != "hnsw") refuse_usage("--links requires --index hnsw");
+  };
+}
+
+}  // namespace
+
+void add_classify(Command program) {
+  auto arguments = std::make_shared<ClassifyArguments>();
+  ClassifyOptions& options = arguments->options;
+  const Command command = program.subcommand("classify", "Answer every query with a head trained on its neighbours");
+  add_classify_data(command, *arguments);
+  const Check check_heads = add_classify_heads(command, *arguments);
+  const Check check_search = add_classify_search(command, *arguments);
   const Option experts =
       command.option("--experts", options.experts, "Also so many experts, one head a centroid").positive();
   command.option("--save-experts", arguments->save_experts, "Keep them in this file").needs(experts);
@@ -215,12 +244,9 @@ void add_classify(Command program) {
       .in_range(1, most_threads);
   command.flag("--json", arguments->as_json, "Print one JSON object");
   command.flag("--quiet", arguments->quiet, "No progress");
-  command.callback([arguments, rate, ridge, recall, lists, links] {
-    if (rate.given() && arguments->solver == "lbfgs") refuse_usage("--learning-rate excludes --solver lbfgs");
-    if (ridge.given() && arguments->solver == "adam") refuse_usage("--local-ridge requires --solver lbfgs");
-    if (recall.given() && arguments->kind == "flat") refuse_usage("--recall requires --index ivf or hnsw");
-    if (lists.given() && arguments->kind != "ivf") refuse_usage("--lists requires --index ivf");
-    if (links.given() && arguments->kind != "hnsw") refuse_usage("--links requires --index hnsw");
+  command.callback([arguments, check_heads, check_search] {
+    check_heads();
+    check_search();
     run_classify(*arguments);
   });
 }

@@ -139,6 +139,7 @@ template Option Command::option(const std::string&, size_t&, const std::string&)
 template Option Command::option(const std::string&, float&, const std::string&) const;
 template Option Command::option(const std::string&, double&, const std::string&) const;
 template Option Command::option(const std::string&, std::optional<int>&, const std::string&) const;
+template Option Command::option(const std::string&, std::optional<uint64_t>&, const std::string&) const;
 template Option Command::option(const std::string&, std::vector<std::string>&, const std::string&) const;
 template Option Command::option(const std::string&, std::vector<std::filesystem::path>&, const std::string&) const;
 template Option Command::option(const std::string&, std::vector<float>&, const std::string&) const;

@@ -21,7 +21,6 @@ struct CompleteArguments {
   bool chat = false;
   SessionOptions session;
   SamplingOptions sampling;
-  bool own_budget = false;  // of gradient rows
   bool base = false;
   bool json = false;
   bool quiet = false;
@@ -34,7 +33,8 @@ std::vector<Token> prompt_tokens(const CompleteArguments& arguments, const Model
   const ChatTemplate chat_template =
       arguments.chat_template.empty() ? chat_template_of(file) : chat_template_named(arguments.chat_template);
   const ChatMessage message{"user", prompt};
-  return model.tokenizer().encode(format_chat(chat_template, {&message, 1}, default_system_of(file)), true);
+  const std::string system = chat_template == ChatTemplate::chatml ? default_system_of(file) : "";
+  return model.tokenizer().encode(format_chat(chat_template, {&message, 1}, system), true);
 }
 
 nlohmann::json completion_json(const Completion& completion) {
@@ -49,6 +49,7 @@ nlohmann::json completion_json(const Completion& completion) {
           {"stopped", completion.stopped},
           {"seconds_to_first_token", completion.seconds_to_first_token},
           {"tokens_per_second", completion.tokens_per_second},
+          {"peak_rss_mb", peak_rss_mb()},
           {"hone",
            {{"protocol", report.protocol},
             {"retrieval", name(report.retrieval)},
@@ -66,7 +67,7 @@ nlohmann::json completion_json(const Completion& completion) {
             {"base_hash", report.base_hash}}}};
 }
 
-void print_report(const Completion& completion) {
+void print_report(const Completion& completion, const SamplingOptions& sampling) {
   const Report& report = completion.report;
   fmt::print(stderr, "\n--- what was decided\n");
   if (!report.note.empty()) fmt::print(stderr, "{}\n", report.note);
@@ -83,8 +84,9 @@ void print_report(const Completion& completion) {
     fmt::print(stderr,
                "evidence: none, the prompt has no block that can be judged (--block-tokens); weights are the prior\n");
   fmt::print(stderr,
-             "bound: every token keeps at least {} x the base's probability, these {} take at most {} bits more\n",
-             report.floor, completion.tokens.size(), rounded_up(report.answer_bound_bits, 1));
+             "bound: {}every token keeps at least {} x the base's probability, these {} take at most {} bits more\n",
+             sampling.temperature > 0 ? "before --temperature, --top-k and --top-p " : "", report.floor,
+             completion.tokens.size(), rounded_up(report.answer_bound_bits, 1));
   fmt::print(stderr, "first token after {:.2f} s, then {:.1f} tokens/s;", completion.seconds_to_first_token,
              completion.tokens_per_second);
   for (const auto& [stage, seconds] : report.seconds) fmt::print(stderr, " {} {:.2f} s", stage, seconds);
@@ -103,16 +105,13 @@ void run_complete(const CompleteArguments& arguments) {
     flush_standard_output();
   };
   SessionOptions session_options = arguments.session;
-  if (store) {
-    session_options.encoder = encoder_for(*store, session_options.retrieval, arguments.encoder);
-    if (!arguments.own_budget) session_options.gradient_budget = gradient_budget(*store);
-  }
+  if (store) session_options.encoder = encoder_for(*store, session_options.retrieval, arguments.encoder);
   Session session(model, store ? &*store : nullptr, session_options);
   const Completion adapted = session.complete(prompt, arguments.sampling, watch, stream);
   nlohmann::json object = completion_json(adapted);
   if (!arguments.json) {
     fmt::print("\n");
-    if (!arguments.quiet) print_report(adapted);
+    if (!arguments.quiet) print_report(adapted, arguments.sampling);
   }
   if (arguments.base) {
     if (!arguments.json) fmt::print("\n--- the base's answer\n");
@@ -155,7 +154,7 @@ void add_complete(Command program) {
     if (arguments->store.empty() && (any_given(groups.of_store) || any_given(groups.of_answer)))
       refuse_usage("without --store the base answers alone: options of neighbours, steps and experts require it");
     require_vectors_for_encoder(arguments->session.retrieval, arguments->encoder);
-    arguments->own_budget = groups.gradient_budget.given();
+    require_context_for_its_steps(arguments->session, groups);
     run_complete(*arguments);
   });
 }

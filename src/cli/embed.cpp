@@ -3,9 +3,9 @@
 
 #include <chrono>
 #include <filesystem>
-#include <optional>
 
 #include "cli/commands.h"
+#include "cli/encoder_options.h"
 #include "cli/options.h"
 #include "cli/outputs.h"
 #include "cli/progress.h"
@@ -21,8 +21,7 @@ struct EmbedArguments {
   TextSource texts;
   std::filesystem::path output;
   std::string precision = "fp32";
-  std::string pooling;
-  EncoderOptions options;
+  EncodingArguments encoding;
   EmbedOptions embed;
   int threads = 0;
   bool json = false;
@@ -32,9 +31,8 @@ struct EmbedArguments {
 void run_embed(const EmbedArguments& arguments) {
   require_writable_file(arguments.output);
   if (arguments.threads > 0) set_threads(arguments.threads);
-  EncoderOptions options = arguments.options;
+  EncoderOptions options = arguments.encoding.options;
   options.precision = precision_named(arguments.precision);
-  if (!arguments.pooling.empty()) options.pooling = pooling_named(arguments.pooling);
   const std::vector<std::string> texts = arguments.texts.read();
   if (texts.empty()) throw Error(ErrorCode::bad_input, "there is no text to embed: the files are empty");
   const auto encoder = open_text_encoder(arguments.model, options);
@@ -70,19 +68,7 @@ void add_embed(Command program) {
   command.option("--precision", arguments->precision, "Products in fp32 or int8")
       .one_of({"fp32", "int8"})
       .shows_default();
-  command.option("--layer", arguments->options.layer,
-                 "Hidden states after so many layers (default: all, of a language model four fifths)");
-  command
-      .option("--pooling", arguments->pooling,
-              "mean, cls, last or directions (default: as the model's files say, of a language model directions)")
-      .one_of({"mean", "cls", "last", "directions"});
-  command.flag(
-      "--normalize,!--no-normalize", [arguments](bool on) { arguments->options.normalize = on; },
-      "Vectors at length 1, or not (default: as the model's files say)");
-  command
-      .option("--max-tokens", arguments->options.max_tokens,
-              "Read at most so many tokens of a text (default: the model's positions)")
-      .positive();
+  arguments->encoding.add_to(command);
   command.option("--batch", arguments->embed.batch, "Texts computed together").positive().shows_default();
   command.option("--threads", arguments->threads, "Threads of the kernels (default: all cores)")
       .in_range(1, most_threads);

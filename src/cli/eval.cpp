@@ -1,6 +1,5 @@
 // hone eval MODEL --store S FILE…: would adapting have helped, and by how much?
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include "base/rounding.h"
 #include "cli/commands.h"
@@ -17,17 +16,10 @@ struct EvaluateArguments {
   std::vector<std::filesystem::path> files;
   EvaluationOptions options;
   bool no_published = false;
-  bool own_budget = false;  // of gradient rows
   bool json = false;
 };
 
 bool has_context_rows(const EvaluationTable& table) { return table.rows.size() > 3; }
-
-double peak_rss_mb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;
-}
 
 nlohmann::json evaluation_json(const EvaluateArguments& arguments, const Model& model, const Evaluation& evaluation) {
   nlohmann::json tables = nlohmann::json::array();
@@ -135,7 +127,6 @@ void run_eval(EvaluateArguments& arguments) {
   const Store store = Store::open(arguments.store, {model->name(), model->base_hash()});
   SessionOptions& session = arguments.options.session;
   session.encoder = encoder_for(store, session.retrieval, arguments.encoder);
-  if (!arguments.own_budget) session.gradient_budget = gradient_budget(store);
   Evaluation evaluation;
   {
     const Watch watch = terminal_watch(arguments.json);
@@ -184,14 +175,14 @@ void add_eval(Command program) {
   command.flag("--json", arguments->json, "Print one JSON object");
   command.callback([arguments, groups, published] {
     require_vectors_for_encoder(arguments->options.session.retrieval, arguments->encoder);
+    require_context_for_its_steps(arguments->options.session, groups);
     if (arguments->no_published && any_given(published)) refuse_usage("--published-… excludes --no-published");
-    if (arguments->options.protocol == Protocol::complete && any_given(published))
-      refuse_usage("--published-… excludes --protocol complete, which has no such row");
+    if (arguments->options.protocol == Protocol::complete && (arguments->no_published || any_given(published)))
+      refuse_usage("--published-… and --no-published exclude --protocol complete, which has no such row");
     if (arguments->options.protocol != Protocol::complete && any_given(groups.of_answer))
       refuse_usage(
           "--floor, --block-tokens, --judged-blocks, --answering-experts and --learn-from-answer require --protocol "
           "complete");
-    arguments->own_budget = groups.gradient_budget.given();
     run_eval(*arguments);
   });
 }

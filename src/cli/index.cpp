@@ -2,11 +2,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <optional>
 
 #include "base/files.h"
 #include "cli/commands.h"
+#include "cli/encoder_options.h"
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/terminal_text.h"
@@ -26,14 +28,14 @@ struct IndexArguments {
   bool relearn = false;
   bool vectors = false;
   std::string encoder;  // a path; "own": the model's hidden states; empty: as before
+  EncodingArguments encoding;
   bool gradients = false;
-  bool own_budget = false;  // of gradient rows
   bool json = false;
   bool quiet = false;
 };
 
-// `gradients`: nothing if none were asked for.
-nlohmann::json index_json(const Store& store, const IndexReport& report, size_t vectors,
+// `vectors` (how many were computed) and `gradients`: nothing if none were asked for.
+nlohmann::json index_json(const Store& store, const IndexReport& report, std::optional<size_t> vectors,
                           const std::optional<StoredGradients>& gradients) {
   nlohmann::json skipped = nlohmann::json::array();
   for (const auto& [path, reason] : report.skipped) skipped.push_back({{"path", path}, {"reason", reason}});
@@ -47,16 +49,18 @@ nlohmann::json index_json(const Store& store, const IndexReport& report, size_t 
           {"chunks_added", report.chunks_added},
           {"chunks_duplicate", report.chunks_duplicate},
           {"chunks", report.chunks_total},
-          {"vectors_computed", vectors},
+          {"vectors_computed", vectors.value_or(0)},
           {"gradients_computed", gradients ? gradients->computed : 0},
           {"chunks_with_gradient", gradients ? nlohmann::json(gradients->chunks) : nlohmann::json()},
           {"skipped", skipped}};
 }
 
-void print_index(const Store& store, const IndexReport& report, const std::optional<StoredGradients>& gradients) {
+void print_index(const Store& store, const IndexReport& report, std::optional<size_t> vectors,
+                 const std::optional<StoredGradients>& gradients) {
   fmt::print("{}: {} files indexed, {} unchanged, {} removed; {} chunks added, {} duplicates dropped, {} in all\n",
              store.directory().string(), report.files_indexed, report.files_unchanged, report.files_removed,
              report.chunks_added, report.chunks_duplicate, report.chunks_total);
+  if (vectors) fmt::print("vectors of all chunks are kept, {} computed now\n", *vectors);
   if (gradients)
     fmt::print("gradients of {} of {} chunks are kept, {} computed now{}\n", gradients->chunks, report.chunks_total,
                gradients->computed,
@@ -91,7 +95,7 @@ size_t compute_vectors(const IndexArguments& arguments, const Model& model, Stor
   if (arguments.encoder.empty()) {
     encoder = open_encoder(store);
   } else {
-    if (arguments.encoder != "own") encoder = open_text_encoder(arguments.encoder, {});
+    if (arguments.encoder != "own") encoder = open_text_encoder(arguments.encoder, arguments.encoding.options);
     remember_encoder(store, encoder.get(), arguments.encoder);
   }
   return encoder ? store_vectors(*encoder, store, watch) : store_vectors(model, store, watch);
@@ -105,27 +109,26 @@ void run_index(const IndexArguments& arguments) {
                                                   arguments.learn.first_layer, model->config().layers - 1));
   require_room_for_chunks(*model, arguments.options.chunk_tokens);
   Store store = Store::create(arguments.store, {model->name(), model->base_hash()});
-  if (arguments.own_budget) remember_gradient_budget(store, arguments.learn.gradient_budget);
-  LearnOptions learn = arguments.learn;
-  learn.gradient_budget = gradient_budget(store);
+  if (arguments.learn.gradient_budget) remember_gradient_budget(store, *arguments.learn.gradient_budget);
   IndexReport report;
-  size_t vectors = 0;
+  std::optional<size_t> vectors;
   std::optional<StoredGradients> gradients;
   {
     const Watch watch = terminal_watch(arguments.quiet);
     report = store.index(arguments.paths, model->tokenizer(), arguments.options, watch);
     CorpusStatistics statistics;
     if (arguments.relearn || !has_statistics(*model, store, arguments.learn.first_layer))
-      statistics = learn_statistics(*model, store, learn, watch);
+      statistics = learn_statistics(*model, store, arguments.learn, watch);
     else
       statistics = load_statistics(*model, store, arguments.learn.first_layer);
     if (arguments.vectors) vectors = compute_vectors(arguments, *model, store, watch);
-    if (arguments.gradients) gradients = store_gradients(*model, store, statistics, learn.gradient_budget, watch);
+    if (arguments.gradients)
+      gradients = store_gradients(*model, store, statistics, arguments.learn.gradient_budget, watch);
   }
   if (arguments.json)
     print_json(index_json(store, report, vectors, gradients));
   else if (!arguments.quiet)
-    print_index(store, report, gradients);
+    print_index(store, report, vectors, gradients);
 }
 
 }  // namespace
@@ -141,18 +144,23 @@ void add_index(Command program) {
       .not_negative();
   command.flag("--relearn", arguments->relearn, "Learn preconditioner and step sizes again");
   const Option vectors = command.flag("--vectors", arguments->vectors, "Compute the dense vectors of all chunks now");
-  command
-      .option("--encoder", arguments->encoder,
-              "Vectors from this encoder, a folder or GGUF file (`hone model get minilm`), instead of the model's "
-              "own hidden states; the store remembers it; own: the model's again")
-      .needs(vectors);
+  const Option encoder =
+      command
+          .option("--encoder", arguments->encoder,
+                  "Vectors from this encoder, a folder or GGUF file (`hone model get minilm`), instead of the model's "
+                  "own hidden states; the store remembers it and how it was asked; own: the model's again")
+          .needs(vectors);
+  const std::array<Option, 4> encoding = arguments->encoding.add_to(command);
+  for (const Option& option : encoding) option.needs(encoder);
   command.flag("--gradients", arguments->gradients,
                "Compute the gradient rows of all chunks now, as far as --gradient-budget goes");
-  const Option budget = add_gradient_budget(command, arguments->learn.gradient_budget);
+  add_gradient_budget(command, arguments->learn.gradient_budget);
   command.flag("--json", arguments->json, "Print one JSON object");
   command.flag("--quiet", arguments->quiet, "Print nothing but errors");
-  command.callback([arguments, budget] {
-    arguments->own_budget = budget.given();
+  command.callback([arguments, encoding] {
+    if (arguments->encoder == "own" && std::ranges::any_of(encoding, &Option::given))
+      refuse_usage(
+          "--layer, --pooling, --normalize and --max-tokens are for an encoder; leave them out with --encoder own");
     run_index(*arguments);
   });
 }

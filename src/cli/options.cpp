@@ -45,7 +45,7 @@ std::shared_ptr<const TextEncoder> open_text_encoder(const std::filesystem::path
   }
 }
 
-Option add_gradient_budget(Command command, uint64_t& budget) {
+Option add_gradient_budget(Command command, std::optional<uint64_t>& budget) {
   return command
       .option("--gradient-budget", budget,
               "Most bytes of gradient rows that the store keeps, e.g. 512MiB (default: what `hone index` was "

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "cli/command_line.h"
@@ -47,7 +48,7 @@ std::shared_ptr<const TextEncoder> open_text_encoder(const std::filesystem::path
 Precision precision_named(std::string_view name);
 
 // --gradient-budget BYTES, with KiB, MiB, GiB.
-Option add_gradient_budget(Command command, uint64_t& budget);
+Option add_gradient_budget(Command command, std::optional<uint64_t>& budget);
 
 // --retrieval bm25|vectors|fused|sift and --encoder.
 std::array<Option, 2> add_retrieval(Command command, Retrieval& retrieval, std::filesystem::path& encoder);

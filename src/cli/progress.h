@@ -1,4 +1,4 @@
-// What long commands show on the terminal while they work, and how Ctrl-C stops them.
+// What long commands show on the terminal while they work, how Ctrl-C stops them, and what they took.
 #pragma once
 
 #include <chrono>
@@ -13,6 +13,9 @@ namespace hone::cli {
 Watch terminal_watch(bool quiet = false);
 
 double seconds_since(std::chrono::steady_clock::time_point start);
+
+// The most memory that this process has held so far, in MiB.
+double peak_rss_mb();
 
 // "1:07:03", "4:09", "12 s".
 std::string duration_text(double seconds);

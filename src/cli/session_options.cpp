@@ -17,31 +17,40 @@ Option step_sizes(Command command, const std::string& name, std::vector<float>& 
       .shows_default();
 }
 
-// What is of no effect without a store.
-std::vector<Option> add_options_of_store(Command command, SessionOptions& options, std::filesystem::path& encoder) {
+// What is of no effect without a store, and again the step sizes that are of none without a context.
+std::pair<std::vector<Option>, Option> add_options_of_store(Command command, SessionOptions& options,
+                                                            std::filesystem::path& encoder) {
   const Option neighbours =
       command.option("--neighbours", options.neighbours, "Neighbours whose gradients teach").shows_default();
   const Option context_neighbours =
       command.option("--context-neighbours", options.context_neighbours, "Neighbours read as text; 0: none")
           .shows_default();
   const auto [retrieval, moved] = add_retrieval(command, options.retrieval, encoder);
-  return {neighbours,
-          context_neighbours,
-          retrieval,
-          moved,
-          step_sizes(command, "--neighbour-steps", options.neighbour_steps, "along the neighbours' gradient"),
-          step_sizes(command, "--prompt-steps", options.prompt_steps, "along the prompt's own gradient"),
-          step_sizes(command, "--context-steps", options.context_steps, "of experts that also read the context"),
-          command.option("--first-layer", options.first_layer, "Lowest layer that adapts (default: top quarter)")
-              .not_negative(),
-          command
-              .option(
-                  "--sharing",
-                  [&options](const std::string& name) {
-                    options.sharing = name == "bayes" ? decide::Sharing::bayes : decide::Sharing::fixed_share;
-                  },
-                  "How weights move: fixed-share (1/(t+1), the default) or bayes")
-              .one_of({"fixed-share", "bayes"})};
+  const Option neighbour_steps =
+      step_sizes(command, "--neighbour-steps", options.neighbour_steps, "along the neighbours' gradient");
+  const Option prompt_steps =
+      step_sizes(command, "--prompt-steps", options.prompt_steps, "along the prompt's own gradient");
+  const Option context_steps =
+      step_sizes(command, "--context-steps", options.context_steps, "of experts that also read the context");
+  std::vector<Option> all = {
+      neighbours,
+      context_neighbours,
+      retrieval,
+      moved,
+      neighbour_steps,
+      prompt_steps,
+      context_steps,
+      command.option("--first-layer", options.first_layer, "Lowest layer that adapts (default: top quarter)")
+          .not_negative(),
+      command
+          .option(
+              "--sharing",
+              [&options](const std::string& name) {
+                options.sharing = name == "bayes" ? decide::Sharing::bayes : decide::Sharing::fixed_share;
+              },
+              "How weights move: fixed-share (1/(t+1), the default) or bayes")
+          .one_of({"fixed-share", "bayes"})};
+  return {std::move(all), context_steps};
 }
 
 // What is of no effect where the mixture answers nothing.
@@ -63,14 +72,18 @@ std::vector<Option> add_options_of_answer(Command command, SessionOptions& optio
 }  // namespace
 
 SessionOptionGroups add_session_options(Command command, SessionOptions& options, std::filesystem::path& encoder) {
-  std::vector<Option> of_store = add_options_of_store(command, options, encoder);
-  const Option gradient_budget = add_gradient_budget(command, options.gradient_budget);
-  of_store.push_back(gradient_budget);
-  return {std::move(of_store), add_options_of_answer(command, options), gradient_budget};
+  auto [of_store, context_steps] = add_options_of_store(command, options, encoder);
+  of_store.push_back(add_gradient_budget(command, options.gradient_budget));
+  return {std::move(of_store), add_options_of_answer(command, options), context_steps};
 }
 
 bool any_given(std::span<const Option> options) {
   return std::ranges::any_of(options, [](const Option& option) { return option.given(); });
+}
+
+void require_context_for_its_steps(const SessionOptions& options, const SessionOptionGroups& groups) {
+  if (groups.context_steps.given() && options.context_neighbours == 0)
+    refuse_usage("--context-steps excludes --context-neighbours 0: its experts read that context");
 }
 
 }  // namespace hone::cli

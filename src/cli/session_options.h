@@ -13,12 +13,15 @@ namespace hone::cli {
 struct SessionOptionGroups {
   std::vector<Option> of_store;   // of no effect without a store
   std::vector<Option> of_answer;  // of no effect where no answer is made: the mixture that answers, not what it holds
-  Option gradient_budget;         // among of_store; where it is not given, the store's own holds
+  Option context_steps;           // among of_store
 };
 
 // `encoder` is what encoder_for() is given once the store is open.
 SessionOptionGroups add_session_options(Command command, SessionOptions& options, std::filesystem::path& encoder);
 
 bool any_given(std::span<const Option> options);
+
+// For callbacks: refuses steps of experts that read the context where no context is read.
+void require_context_for_its_steps(const SessionOptions& options, const SessionOptionGroups& groups);
 
 }  // namespace hone::cli

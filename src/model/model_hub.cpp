@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <optional>
+#include <string_view>
 #include <system_error>
 
 #include "base/files.h"
@@ -69,12 +71,26 @@ bool is_file(const fs::path& path) {
   throw Error(ErrorCode::io, fmt::format("cannot write '{}': {}", path.string(), std::strerror(reason)));
 }
 
+constexpr std::string_view download_prefix = "download-";
+constexpr std::chrono::hours abandoned_after(24);
+
+// What killed downloads left below `parent`, as far as it can be removed.
+void remove_abandoned(const fs::path& parent) {
+  const fs::file_time_type latest = fs::file_time_type::clock::now() - abandoned_after;
+  for (const fs::path& entry : folder_entries(parent)) {
+    std::error_code failed;
+    if (!entry.filename().string().starts_with(download_prefix) || !fs::is_directory(entry, failed)) continue;
+    const fs::file_time_type written = fs::last_write_time(entry, failed);
+    if (!failed && written < latest) fs::remove_all(entry, failed);
+  }
+}
+
 // A new folder below `parent`, removed with everything in it.
 class TemporaryFolder {
  public:
   explicit TemporaryFolder(const fs::path& parent) {
     make_folder(parent);
-    std::string name = (parent / "download-XXXXXX").string();
+    std::string name = (parent / download_prefix).string() + "XXXXXX";
     if (!::mkdtemp(name.data())) fail_write(name, errno);
     path_ = name;
   }
@@ -190,11 +206,12 @@ void flush_to_disk(const fs::path& path) {
   if (!flushed) fail_write(path, reason);
 }
 
-// Puts `fresh` where `target` is, which may be there; `folder` is on the same file system.
+// Puts `fresh` where `target` is, which may be there; `folder` is on the same file system. A file takes another's place
+// in one step, a folder needs an empty one.
 void replace(const fs::path& fresh, const fs::path& target, const fs::path& folder) {
   const fs::path old = folder / "old";
   std::error_code failed;
-  if (is_there(target)) fs::rename(target, old, failed);
+  if (is_there(target) && !(is_file(fresh) && is_file(target))) fs::rename(target, old, failed);
   if (!failed) fs::rename(fresh, target, failed);
   if (!failed) return;
   std::error_code ignored;
@@ -233,6 +250,7 @@ HubState hub_state(const HubModel& model) {
 void hub_download(const HubModel& model, const Watch& watch) {
   const Tools tools = find_tools(watch);
   const fs::path target = hub_path(model);
+  remove_abandoned(target.parent_path());
   const TemporaryFolder folder(target.parent_path());
   const fs::path fresh = folder.path() / model.place;
   Packages packages(tools, folder.path());

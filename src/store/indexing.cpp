@@ -11,6 +11,7 @@
 #include "store/chunking.h"
 #include "store/documents.h"
 #include "store/impl.h"
+#include "store/rows.h"
 #include "store/walk.h"
 
 namespace hone {
@@ -108,6 +109,10 @@ class Indexer {
         gone.push_back(select.integer(0));
     }
     for (const int64_t id : gone) remove(id);
+  }
+
+  bool has_chunk(std::string_view hash) const {
+    return database_.prepare("SELECT 1 FROM chunk WHERE hash = ?1").bind(1, hash).step();
   }
 
  private:
@@ -298,6 +303,8 @@ IndexReport Store::index(const std::vector<fs::path>& paths, const Tokenizer& to
     indexer.bring_in_line(walk.files[i]);
   }
   indexer.remove_gone(walk);
+  store::delete_rows_of_gone_chunks(impl_->directory / store::rows_folder,
+                                    [&](std::string_view hash) { return indexer.has_chunk(hash); });
   watch.report("index", walk.files.size(), walk.files.size());
   report.chunks_total = chunk_count();
   if (report.chunks_added > report.chunks_total / optimize_share)

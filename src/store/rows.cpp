@@ -115,6 +115,24 @@ void delete_beyond(const fs::path& folder, uint64_t budget_bytes) {
   }
 }
 
+// The hash of the chunk that the row in this file belongs to, if it belongs to one.
+std::optional<std::string> chunk_of_row(const fs::path& file) {
+  try {
+    const MappedFile mapped(file);
+    const std::string_view bytes(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
+    Header header;
+    if (bytes.size() < sizeof header) return std::nullopt;
+    std::memcpy(&header, bytes.data(), sizeof header);
+    if (header.magic != rows_magic || header.format != rows_format) return std::nullopt;
+    const std::string_view key = bytes.substr(sizeof header, header.key_bytes);
+    const size_t end = key.find('/');
+    if (end == std::string_view::npos) return std::nullopt;
+    return std::string(key.substr(0, end));
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
 }  // namespace
 
 std::optional<StoredRow> find_row(const fs::path& folder, const std::string& key) {
@@ -152,6 +170,12 @@ bool keep_row(const fs::path& folder, const std::string& key, std::span<const st
   if (!write_row(folder, file_of(folder, key), bytes)) return false;
   delete_beyond(folder, budget_bytes);
   return true;
+}
+
+void delete_rows_of_gone_chunks(const fs::path& folder, const std::function<bool(std::string_view)>& is_stored) {
+  for (const Entry& row : rows_in(folder))
+    if (const std::optional<std::string> chunk = chunk_of_row(folder / row.name); chunk && !is_stored(*chunk))
+      ::unlink((folder / row.name).c_str());
 }
 
 }  // namespace hone::store

@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "hone/store.h"
@@ -23,5 +25,9 @@ uint64_t bytes_of_row(const std::string& key, size_t row_bytes);
 // False where the row cannot be written, or is larger than the budget on its own: it is not kept.
 bool keep_row(const std::filesystem::path& folder, const std::string& key, std::span<const std::byte> row,
               uint64_t budget_bytes);
+// Deletes the rows of chunks that are not stored: what stands before a key's first '/' is the chunk's hash, a key
+// without one is no chunk's.
+void delete_rows_of_gone_chunks(const std::filesystem::path& folder,
+                                const std::function<bool(std::string_view hash)>& is_stored);
 
 }  // namespace hone::store
