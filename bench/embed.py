@@ -112,7 +112,8 @@ class Hone:
 def main():
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     torch.set_num_threads(2)
-    program = subprocess.run([ROOT / "build" / "hone", "model", "get", "minilm"], capture_output=True, text=True, check=True)
+    program = subprocess.run([ROOT / "build" / "hone", "model", "get", "minilm"], stdout=subprocess.PIPE, text=True,
+                             check=True)
     model = pathlib.Path(program.stdout.strip())
     data = pathlib.Path(os.environ.get("HONE_DATA") or ROOT.parent / "shared" / "data")
     peer = Peer(model)

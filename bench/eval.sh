@@ -14,7 +14,7 @@ precision=${1:-int8}
 out=build/bench
 mkdir -p $out
 need_packages bench
-model=$(build/hone model get smollm2 2>/dev/null)
+model=$(build/hone model get smollm2)
 
 # Every third of the files long enough is held out, every other file of the list is indexed.
 split_files() { # LIST_OF_LONG LIST_OF_ALL NAME

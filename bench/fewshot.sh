@@ -18,7 +18,7 @@ options=()
 mkdir -p build/bench
 for set in "${sets[@]}"; do
   for model in smollm2 gemma3; do
-    file=$(build/hone model get $model 2>/dev/null)
+    file=$(build/hone model get $model)
     step "few-shot-$set, $model, $size" \
       build/hone lab run "few-shot-$set" --model "$file" "${options[@]}" -o "build/bench/few-shot-$set-$model-$size"
   done

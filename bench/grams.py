@@ -175,7 +175,7 @@ def product_speed(size=2048):
 def main():
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    program = subprocess.run([ROOT / "build" / "hone", "model", "get", "smollm2"], capture_output=True, text=True,
+    program = subprocess.run([ROOT / "build" / "hone", "model", "get", "smollm2"], stdout=subprocess.PIPE, text=True,
                              check=True)
     model = program.stdout.strip()
     peer = Peer(speed.gguf.Reader(model))

@@ -25,6 +25,8 @@ run_other_tests() {
   need_venv tests/peers/requirements.txt --no-deps
   step "tokenizer peers" .venv/bin/python tests/peers/tokenizer_peer.py build/tests/tokenize_lines
   step "torch's local heads" /usr/bin/python3 tests/peers/mnist_peer.py build/tests/ttt_predictions
+  step "torch's local heads, all queries" /usr/bin/python3 tests/peers/mnist_peer.py build/tests/ttt_predictions \
+    --net hd25 --queries 10000
   local sanitizer
   for sanitizer in asan tsan; do
     build_preset $sanitizer

@@ -12,6 +12,7 @@
 #include "model/safetensors.h"
 #include "tests/data.h"
 #include "tests/expect_error.h"
+#include "tests/golden.h"
 #include "tests/temporary_folder.h"
 
 namespace hone::lab {
@@ -243,6 +244,46 @@ TEST_F(RealImages, LocalHeadsMendTheSmallestNet) {
                     std::span(mnist().test.labels).first(2000), protocol, {});
   EXPECT_NEAR(static_cast<double>(first.global) / 2000, 0.8840, 0.0006);
   EXPECT_NEAR(static_cast<double>(first.local) / 2000, 0.9330, 0.0021);
+}
+
+// What a local head minimises (hone/heads.h), ridge included, whichever solver trained it.
+double local_objective(const LinearHead& head, const LinearHead& start, ConstMatrixView x, std::span<const int> y,
+                       std::span<const int64_t> ids) {
+  Matrix near = Matrix::uninitialized(ids.size(), x.cols);
+  for (size_t i = 0; i < ids.size(); ++i) std::ranges::copy(x.row(static_cast<size_t>(ids[i])), near.row(i).begin());
+  std::vector<int> labels;
+  for (const int64_t id : ids) labels.push_back(y[static_cast<size_t>(id)]);
+  const auto all = [](const Matrix& m) { return std::span<const float>(m.data(), m.size()); };
+  const double moved =
+      std::hypot(test::distance(all(head.weights), all(start.weights)), test::distance(head.bias, start.bias));
+  const double ridge = LocalTraining{}.ridge;
+  return mean_log_loss(head.logits(near), labels) + ridge / 2 * moved * moved;
+}
+
+// In as many iterations as bench/heads.py gives it, whose ratios are worth something only then.
+TEST_F(RealImages, TheSecondOrderReachesAdamsObjective) {
+  const std::vector<SavedNet> nets = saved_nets();
+  const auto& train = mnist().train;
+  for (const auto& [width, iterations] :
+       {std::pair(size_t{25}, 4), std::pair(size_t{192}, 4), std::pair(size_t{480}, 3)}) {
+    const auto saved = std::ranges::find(nets, width, &SavedNet::width);
+    const LeNet net = LeNet::open(saved_file(saved->file + ".safetensors"));
+    const LinearHead start = net.head();
+    const Matrix x = net.features(train.images);
+    const Matrix queries = net.features(mnist().test.images.view().row_range(0, 100));
+    const LocalProtocol protocol = LocalProtocol::from(published_parameters(width));
+    const Neighbours neighbours = NeighbourIndex::build(x).search(queries, protocol.neighbours);
+    const auto mean_objective = [&](const LocalTraining& training) {
+      const std::vector<LinearHead> heads = local_heads(start, x, train.labels, neighbours.view(), training);
+      double sum = 0;
+      for (size_t q = 0; q < heads.size(); ++q)
+        sum += local_objective(heads[q], start, x, train.labels, neighbours.ids_of(q));
+      return sum / static_cast<double>(heads.size());
+    };
+    EXPECT_LE(mean_objective({.solver = LocalSolver::lbfgs, .steps = iterations}),
+              mean_objective(protocol.training) + 1e-3)
+        << width;
+  }
 }
 
 TEST_F(RealImages, NetsTrainedHereAreAsGoodAsTheirs) {

@@ -82,6 +82,19 @@ TEST(MaskLoss, GradientsEqualFiniteDifferences) {
   for (size_t c = 0; c < classes; ++c) compare(head.bias[c], loss.bias[c]);
 }
 
+TEST(MaskLoss, WithoutTheMasksGradientAllElseIsTheSame) {
+  const Planted planted(8);
+  const Matrix codes = dense_codes(planted.codes, concepts);
+  const std::vector<float> mask(concepts, 1.0F);
+  MaskLoss all(classes, concepts), some(classes, concepts, false);
+  EXPECT_EQ(some.differentiate(planted.start, codes, planted.y, mask, 0.2F),
+            all.differentiate(planted.start, codes, planted.y, mask, 0.2F));
+  EXPECT_TRUE(test::same_bits(some.weights, all.weights));
+  EXPECT_EQ(some.bias, all.bias);
+  EXPECT_EQ(some.right, all.right);
+  EXPECT_TRUE(some.mask.empty());
+}
+
 TEST(Masks, ALearnedMaskKeepsTheConceptsThatDecide) {
   const Planted planted(3);
   const SparseCodes queries = some_rows(planted.codes, 1);

@@ -430,6 +430,23 @@ TEST(KMeans, CentroidsAreTheMeansOfTheirPoints) {
     }
 }
 
+TEST(KMeans, EndsOnceNothingMoves) {
+  const Matrix points = gaussian(400, 3, 1);
+  for (const Metric metric : {Metric::l2, Metric::cosine}) {
+    int begun = 0;
+    const Watch counting{[&](const Progress& progress) { begun += progress.stage == "k-means"; }, {}};
+    const Matrix all = kmeans(points, 6, metric, 1000, 0, counting);
+    ASSERT_GT(begun, 2);
+    ASSERT_LT(begun, 1000);
+    const auto is_all_of = [&](int iterations) {
+      const Matrix some = kmeans(points, 6, metric, iterations);
+      return std::equal(some.data(), some.data() + some.size(), all.data());
+    };
+    EXPECT_TRUE(is_all_of(begun - 1));  // the last one moved nothing
+    EXPECT_FALSE(is_all_of(begun - 2));
+  }
+}
+
 TEST(KMeans, OneAPointAndManyEqualPoints) {
   const Matrix points = gaussian(30, 3, 1);
   for (const float value : brute_force(kmeans(points, 30), points, 1, Metric::l2).distances) EXPECT_EQ(value, 0);

@@ -39,6 +39,11 @@ class SaeCommand : public ::testing::Test {
     EXPECT_NE((result.err + result.out).find(words), std::string::npos) << result.err << result.out;
   }
 
+  // What a run's checkpoint says of it.
+  json settings(const std::string& name) const {
+    return json::parse(SafeTensors::open(out(name) + "/checkpoint.safetensors").metadata().at("hone.sae_training"));
+  }
+
   TemporaryFolder folder_;
 };
 
@@ -60,8 +65,33 @@ TEST_F(SaeCommand, TrainsGoesOnAndEvaluates) {
 
 TEST_F(SaeCommand, FewFeaturesStartWithAll) {
   object({"sae", "train", data(), "-o", out("few"), "-k", "2", "--batch", "50", "--steps", "1", "--json"});
-  const std::string weights = read_file(out("few") + "/checkpoint.safetensors");
-  EXPECT_NE(weights.find("\\\"initial_active\\\":48"), std::string::npos);
+  EXPECT_EQ(settings("few").at("initial_active"), 48);
+}
+
+TEST_F(SaeCommand, ManyActiveFeaturesStartWithAsMany) {
+  object({"sae", "train", data(), "-o", out("many"), "--features", "256", "-k", "200", "--batch", "50", "--steps", "1",
+          "--json"});
+  EXPECT_EQ(settings("many").at("initial_active"), 200);
+}
+
+TEST_F(SaeCommand, AShortRunEndsAtTheActiveFeaturesAskedFor) {
+  const auto short_run = [&](const std::string& steps, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments = {
+        "sae", "train",   data(), "-o",      out("short"), "-k",    "2", "--initial-active",
+        "4",   "--batch", "50",   "--steps", steps,        "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
+  EXPECT_EQ(object(short_run("200")).at("curve").back().at("active"), 2);
+  EXPECT_EQ(settings("short").at("annealing_steps"), 100);
+  EXPECT_EQ(settings("short").at("warmup_steps"), 50);
+  // More steps of the same run.
+  EXPECT_EQ(object(short_run("300")).at("resumed"), 200);
+  EXPECT_EQ(settings("short").at("annealing_steps"), 100);
+  EXPECT_EQ(settings("short").at("warmup_steps"), 50);
+  EXPECT_EQ(object(short_run("300", {"--annealing", "100", "--warmup", "50"})).at("resumed"), 300);
+  expect_failure(short_run("300", {"--annealing", "150"}), "other options");
+  expect_failure(short_run("300", {"--warmup", "75"}), "other options");
 }
 
 TEST_F(SaeCommand, WritesThePage) {

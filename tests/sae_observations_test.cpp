@@ -9,11 +9,13 @@
 #include <numeric>
 #include <set>
 
+#include "hone/data.h"
 #include "hone/masks.h"
 #include "lab/image_answers.h"
 #include "lab/observation_rows.h"
 #include "lab/text_vectors.h"
 #include "tests/expect_error.h"
+#include "tests/golden.h"
 #include "tests/head_problem.h"
 #include "tests/temporary_folder.h"
 
@@ -102,6 +104,16 @@ class Variable {
   bool was_set_;
   std::string before_;
 };
+
+TEST(CachedVectors, AreThoseOfTheirPrecision) {
+  const test::TemporaryFolder folder;
+  const Variable cache("XDG_CACHE_HOME", folder.path().string());
+  const std::vector<std::string> texts = {"the cafe", "playing, a token"};
+  for (const Precision precision : {Precision::fp32, Precision::int8, Precision::fp32}) {
+    const auto encoder = TextEncoder::open(test::golden_directory() / "models" / "bert", {.precision = precision});
+    EXPECT_TRUE(test::same_bits(read_npy(cached_vectors(*encoder, texts, {})), encoder->embed(texts)));
+  }
+}
 
 // Files of which only the hashes are looked at before the corpus is.
 TEST(ConceptSpaces, AnotherCorpusIsRefused) {

@@ -1,7 +1,9 @@
 // hone sae train: training that goes on where it was interrupted.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "base/files.h"
 #include "cli/options.h"
@@ -18,11 +20,25 @@ struct TrainArguments {
   std::filesystem::path output;
   SaeConfig config;
   SaeTraining training;
+  std::optional<uint64_t> annealing, warmup;  // see fill_defaults()
   uint64_t every = 1000;
-  size_t initial_active = 0;  // 0: the training's own, or all features if they are fewer
+  size_t initial_active = 0;  // 0: see fill_defaults()
   bool raw_inputs = false;
   bool json = false;
 };
+
+// What follows from other options where it is not given: k has fallen and the learning rate has risen before the end.
+void fill_defaults(TrainArguments& arguments, size_t width) {
+  SaeConfig& config = arguments.config;
+  SaeTraining& training = arguments.training;
+  config.inputs = width;
+  if (config.features == 0) config.features = 8 * width;
+  training.initial_active = arguments.initial_active > 0
+                                ? arguments.initial_active
+                                : std::max(config.active, std::min(training.initial_active, config.features));
+  training.annealing_steps = arguments.annealing.value_or(std::min(training.annealing_steps, training.steps / 2));
+  training.warmup_steps = arguments.warmup.value_or(std::min(training.warmup_steps, training.steps / 4));
+}
 
 SaeTrainer start_or_go_on(const TrainArguments& arguments, const std::filesystem::path& checkpoint) {
   if (!is_there(checkpoint)) return {Sae::create(arguments.config, arguments.training.seed), arguments.training};
@@ -32,7 +48,10 @@ SaeTrainer start_or_go_on(const TrainArguments& arguments, const std::filesystem
                 fmt::format("'{}' has done {} steps; give --steps of at least so many, or another --output",
                             checkpoint.string(), trainer.steps_done()));
   trainer.set_steps(arguments.training.steps);
-  if (trainer.sae().config != arguments.config || trainer.training() != arguments.training)
+  SaeTraining expected = arguments.training;
+  if (!arguments.annealing) expected.annealing_steps = trainer.training().annealing_steps;
+  if (!arguments.warmup) expected.warmup_steps = trainer.training().warmup_steps;
+  if (trainer.sae().config != arguments.config || trainer.training() != expected)
     throw Error(ErrorCode::bad_input,
                 fmt::format("'{}' is of a run with other options; repeat those (only --steps may differ) or give "
                             "another --output",
@@ -52,12 +71,8 @@ void train(TrainArguments& arguments) {
     const Watch watch = terminal_watch(arguments.json);
     arguments.source.open(arguments.training.seed, watch);
     ActivationBatches& batches = *arguments.source.batches;
-    arguments.config.inputs = batches.width();
-    if (arguments.config.features == 0) arguments.config.features = 8 * batches.width();
     arguments.config.unit_inputs = !arguments.raw_inputs;
-    arguments.training.initial_active = arguments.initial_active > 0
-                                            ? arguments.initial_active
-                                            : std::min(arguments.training.initial_active, arguments.config.features);
+    fill_defaults(arguments, batches.width());
     SaeTrainer trainer = start_or_go_on(arguments, checkpoint);
     make_folder(arguments.output);
     resumed = trainer.steps_done();
@@ -118,13 +133,17 @@ void add_sae_train(Command parent) {
   command.option("--steps", training.steps, "Steps").shows_default();
   command.option("--batch", training.batch, "Rows a step").shows_default();
   command
-      .option(
-          "--initial-active", arguments->initial_active,
-          fmt::format("k at the first step (default: {}, or all features if they are fewer)", training.initial_active))
+      .option("--initial-active", arguments->initial_active,
+              fmt::format("k at the first step (default: {}, at most all features and at least --active)",
+                          training.initial_active))
       .positive();
-  command.option("--annealing", training.annealing_steps, "Steps until k is what --active says").shows_default();
+  command.option("--annealing", arguments->annealing,
+                 fmt::format("Steps until k is what --active says (default: {}, at most half of --steps)",
+                             training.annealing_steps));
   command.option("--learning-rate", training.learning_rate, "Adam's").shows_default();
-  command.option("--warmup", training.warmup_steps, "Steps until the learning rate is reached").shows_default();
+  command.option("--warmup", arguments->warmup,
+                 fmt::format("Steps until the learning rate is reached (default: {}, at most a quarter of --steps)",
+                             training.warmup_steps));
   command.option("--dropout", training.dropout, "Share of pre-activations").shows_default();
   command.option("--clip", training.clip, "Largest norm of a gradient; 0: none").shows_default();
   command

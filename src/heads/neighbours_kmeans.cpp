@@ -69,9 +69,11 @@ Matrix kmeans(ConstMatrixView points, size_t count, Metric metric, int iteration
   Matrix centroids = drawn_rows(rows, count, seed);
   for (int i = 0; i < iterations; ++i) {
     watch.report("k-means", static_cast<size_t>(i), static_cast<size_t>(iterations));
+    const Matrix before = centroids.copy();
     move_centroids(rows, ExactSearch(centroids, metric).search(rows, 1, {.progress = {}, .cancel = watch.cancel}),
                    centroids);
     if (spherical) centroids = at_length_one(centroids);
+    if (std::equal(before.data(), before.data() + before.size(), centroids.data())) break;  // nothing will move again
   }
   return centroids;
 }

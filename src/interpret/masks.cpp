@@ -125,7 +125,8 @@ std::string_view name(Mask mask) {
   return mask == Mask::learned ? "learned" : mask == Mask::of_query ? "of_query" : "none";
 }
 
-MaskLoss::MaskLoss(size_t classes, size_t active) : weights(classes, active), bias(classes), mask(active) {}
+MaskLoss::MaskLoss(size_t classes, size_t active, bool of_mask)
+    : weights(classes, active), bias(classes), mask(of_mask ? active : 0) {}
 
 double MaskLoss::differentiate(const LinearHead& head, ConstMatrixView codes, std::span<const int> y,
                                std::span<const float> m, float sparsity) {
@@ -153,13 +154,14 @@ double MaskLoss::differentiate(const LinearHead& head, ConstMatrixView codes, st
     loss += share * (std::log(sum) + largest - of_truth);
     for (float& value : z) value *= share / static_cast<float>(sum);
     z[truth] -= share;
-    const std::span<float> d_row = d_masked_.row(0);
-    std::ranges::fill(d_row, 0.0F);
     for (size_t c = 0; c < classes; ++c) {
       add_scaled(z[c], masked_.row(i), weights.row(c));
-      add_scaled(z[c], head.weights.row(c), d_row);
       bias[c] += z[c];
     }
+    if (mask.empty()) continue;
+    const std::span<float> d_row = d_masked_.row(0);
+    std::ranges::fill(d_row, 0.0F);
+    for (size_t c = 0; c < classes; ++c) add_scaled(z[c], head.weights.row(c), d_row);
     for (size_t j = 0; j < a; ++j) mask[j] += d_row[j] * codes.row(i)[j];
   }
   double kept = 0;
@@ -181,7 +183,7 @@ MaskedAnswers masked_answers(const LinearHead& start, const SparseCodes& codes, 
     const auto own = queries.row_features(q);
     Neighbourhood local = neighbourhood(
         start, codes, y, ids, training.mask == Mask::of_query ? std::vector<uint32_t>(own.begin(), own.end()) : active);
-    MaskLoss loss(start.classes(), local.concepts.size());
+    MaskLoss loss(start.classes(), local.concepts.size(), training.mask == Mask::learned);
     const std::vector<float> mask = train(local, training, loss, watch.cancel);
     loss.differentiate(local.head, local.codes, local.y, mask, training.sparsity);
     std::vector<float> query(local.concepts.size());

@@ -9,10 +9,10 @@ namespace hone {
 struct MaskLoss {
   Matrix weights;           // ∂/∂W [C, a]
   std::vector<float> bias;  // ∂/∂b [C]
-  std::vector<float> mask;  // ∂/∂m [a]
+  std::vector<float> mask;  // ∂/∂m [a], empty if it is not asked for
   size_t right = 0;         // points whose label has the largest logit
 
-  MaskLoss(size_t classes, size_t active);
+  MaskLoss(size_t classes, size_t active, bool of_mask = true);
   // Returns (1/k) Σ_i −log softmax(W (m ∘ φ_i) + b)[y_i] + sparsity/a Σ_j m_j for φ [k, a] and sets the above.
   double differentiate(const LinearHead& head, ConstMatrixView codes, std::span<const int> y, std::span<const float> m,
                        float sparsity);

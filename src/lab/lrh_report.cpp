@@ -192,6 +192,33 @@ struct Axis {
   double published;
 };
 
+Figure recovery_figure(const Json& part, const Table& rows, const Axis& axis) {
+  const double d1 = part.at("base").at("d1"), s = part.at("base").at("s");
+  Figure figure{
+      "recovery-" + axis.column, FigureKind::lines, "Sparse recovery in concept space", axis.name, "error", {}};
+  figure.log_x = figure.log_y = true;
+  figure.caption =
+      "Dashed: state evolution for the lasso, σ² s/(k − s − 1) for pursuit, and the rate σ² s log(d1/s)/k with "
+      "constant 1.";
+  Numbers x, rate;
+  const Curve shape = curve_of(rows, part, "lasso", axis.column);
+  for (const double value : shape.at) {
+    const auto entry = [&](const std::string& column) {
+      return column == axis.column ? value : part.at("base").at(column).get<double>();
+    };
+    x.push_back(axis.x(value, d1, s));
+    rate.push_back(entry("noise") * entry("s") * std::log(entry("d1") / entry("s")) / entry("k"));
+  }
+  int colour = 0;
+  for (const std::string method : {"lasso", "pursuit"}) {
+    const Curve curve = curve_of(rows, part, method, axis.column);
+    figure.series.push_back(measured(method, x, curve, colour));
+    figure.series.push_back(reference("", x, curve.theory, colour++));
+  }
+  figure.series.push_back(reference("rate", x, rate, 7));
+  return figure;
+}
+
 void add_recovery(const Json& config, const Table& rows, Report& report) {
   const Json& part = config.at("recovery");
   const double d1 = part.at("base").at("d1"), s = part.at("base").at("s"), k = part.at("base").at("k"),
@@ -238,29 +265,7 @@ void add_recovery(const Json& config, const Table& rows, Report& report) {
                          {"standard_error", standard_error(curve.errors[p])}});
       }
     }
-    if (axis.column == "noise") continue;
-    Figure figure{
-        "recovery-" + axis.column, FigureKind::lines, "Sparse recovery in concept space", axis.name, "error", {}};
-    figure.log_x = figure.log_y = true;
-    figure.caption =
-        "Dashed: state evolution for the lasso, σ² s/(k − s − 1) for pursuit, and the rate σ² s log(d1/s)/k with "
-        "constant 1.";
-    Numbers x, rate;
-    const Curve shape = curve_of(rows, part, "lasso", axis.column);
-    for (const double value : shape.at) {
-      x.push_back(axis.x(value, d1, s));
-      const double all = axis.column == "d1" ? value : d1, few = axis.column == "s" ? value : s,
-                   examples = axis.column == "k" ? value : k;
-      rate.push_back(noise * few * std::log(all / few) / examples);
-    }
-    int colour = 0;
-    for (const std::string method : {"lasso", "pursuit"}) {
-      const Curve curve = curve_of(rows, part, method, axis.column);
-      figure.series.push_back(measured(method, x, curve, colour));
-      figure.series.push_back(reference("", x, curve.theory, colour++));
-    }
-    figure.series.push_back(reference("rate", x, rate, 7));
-    report.figures.push_back(figure);
+    if (axis.column != "noise") report.figures.push_back(recovery_figure(part, rows, axis));
   }
   report.summary["recovery"] = {{"exponents", fitted}, {"largest_z_lasso", largest}, {"cases", cases}};
   report.findings.push_back({"lasso against state evolution, largest |z|",

@@ -72,7 +72,9 @@ fs::path minilm_folder() {
 }
 
 fs::path cached_vectors(const TextEncoder& encoder, std::span<const std::string> texts, const Watch& watch) {
-  fs::path file = lab_cache(fmt::format("vectors-{}.npy", content_hash(encoder.identity() + joined(texts))));
+  const std::string_view precision = encoder.options().precision == Precision::int8 ? "int8" : "fp32";
+  const std::string made = fmt::format("{}, {}: {}", encoder.identity(), precision, joined(texts));
+  fs::path file = lab_cache(fmt::format("vectors-{}.npy", content_hash(made)));
   if (!is_there(file)) write_npy(file, encoder.embed(texts, {}, watch));
   return file;
 }

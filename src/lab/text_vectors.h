@@ -21,7 +21,7 @@ std::string texts_hash(std::span<const std::string> texts);
 std::filesystem::path minilm_folder();
 
 // A .npy file below the cache directory with the vectors of `texts`, computed if it is not there. Its name is a hash of
-// encoder and texts. Throws as TextEncoder::embed does.
+// encoder, precision and texts. Throws as TextEncoder::embed does.
 std::filesystem::path cached_vectors(const TextEncoder& encoder, std::span<const std::string> texts,
                                      const Watch& watch);
 

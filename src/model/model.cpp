@@ -118,7 +118,8 @@ void for_logit_blocks(const Model& model, ConstMatrixView hidden, std::span<cons
   for (const Token target : targets)
     if (target < 0 || static_cast<size_t>(target) >= vocabulary)
       throw Error(ErrorCode::bad_input, fmt::format("token {} is outside the vocabulary of {}", target, vocabulary));
-  const size_t block = std::max<size_t>(16, logit_values / vocabulary / 48 * 48);
+  constexpr size_t tile = 48, least = 2 * tile;  // fewer rows would read a large vocabulary's weights too often
+  const size_t block = std::max(least, logit_values / vocabulary / tile * tile);
   for (size_t first = 0; first < hidden.rows; first += block) {
     Matrix logits = model.logits(hidden.row_range(first, std::min(block, hidden.rows - first)));
     body(first, logits);
