@@ -41,7 +41,7 @@ import statistics
 import sys
 
 folder, runs = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-print(f"\n{'precision':9} {'cold s':>7} {'warm s':>7} {'tokens/s':>9} {'of base':>8} {'peak MB':>8}")
+print(f"\n{'precision':9} {'cold s':>7} {'warm s':>7} {'tokens/s':>9} {'of base':>8} {'peak MiB':>8}")
 for precision in ("int8", "fp32"):
     answers = [json.loads((folder / f"{precision}-{run}.json").read_text()) for run in range(runs + 1)]
     cold, *warm = answers

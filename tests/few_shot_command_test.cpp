@@ -297,7 +297,9 @@ TEST_F(FewShotCommand, SaysWhatIsWrongWithExamples) {
   expect_failure(one_query({"--blocks", "L9.v"}), "does not exist");
   expect_failure(fewshot(csv, {"--query", "q", "--budget", "1"}), "needs a rule");
   expect_failure(fewshot(csv, {"--query", "q", "--c", "1"}), "not between 0 and 1");
-  expect_failure(fewshot(csv, {"--query", "q", "--labels", "door,sea,door"}), "given twice");
+  expect_failure(fewshot(csv, {"--query", "q", "--labels", "door,sea,door"}), "hone: label 'door' is given twice");
+  expect_failure(fewshot(csv, {"--query", "q", "--labels", "door"}), "hone: 'door' is the only label that is named");
+  expect_failure(fewshot(csv, {"--query", "q", "--labels", "1,door", "--regression"}), "hone: label 'door'");
   expect_failure(fewshot(csv, {"--query", std::string(3000, 'x')}), "query 1 ('xxxx");
   expect_failure(fewshot(csv, {"--queries", write("long.txt", "short\n" + std::string(3000, 'y'))}), "query 2 ('yyyy");
   expect_failure(fewshot(csv, {"--query", "q", "--labels", "door,hill"}), "example 2 has the label 'sea'");

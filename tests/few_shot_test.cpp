@@ -320,7 +320,7 @@ TEST_P(FewShots, WhatCannotBeDecidedIsRefused) {
   refuse(single_token, {.step_prior = {1, 1}}, "a prior over 2 numbers of steps for 31");
   std::vector<LabelledText> many(200, {"the red door and the blue sea", "the"});
   many.push_back({"sea", "and"});
-  refuse(many, {}, "give fewer or shorter examples");
+  refuse(many, {}, "give fewer or shorter ones");
   HONE_EXPECT_ERROR(FewShot(model, single_token, {.memory = 1000}), ErrorCode::unsupported, "MiB of gradients");
   FewShot few_shot(model, single_token, {.layers = 1});
   HONE_EXPECT_ERROR(few_shot.update(), ErrorCode::bad_input, "before the first answer");

@@ -183,7 +183,7 @@ double query_error(const PromptKernels& prompt, std::span<const double> residual
   return std::pow(prompt.answer + moved, 2);
 }
 
-TEST(ChooseBlocks, ExactIsScoredAtTheStepsItChose) {
+TEST(BlockMethods, ExactIsScoredAtTheStepsItChose) {
   constexpr size_t n = 6, blocks = 5;
   const std::vector<int> layers = {0, 1, 2, 3, 4};
   const BlockChoiceOptions options{.c = 0.3, .budgets = {1, 2, 4, 9}, .random_draws = 1, .stream = "choose", .seed = 0};

@@ -147,6 +147,28 @@ TEST(LocalHeads, DerivativesEqualFiniteDifferences) {
     }
 }
 
+// Products with numbers of 1e-38 and less take a processor many times as long.
+TEST(LocalHeads, NextToImpossibleClassesHaveNoGradient) {
+  constexpr size_t k = 2, classes = 3;
+  const HeadProblem problem(k, 4, classes, 1);
+  PointRoom room(k, 4);
+  room.gather(problem.x, std::vector<int>(k, 0), first_ids(k));
+  const size_t width = tile_width();
+  Matrix logits(1, tile_list_size(classes, k)), still(1, logits.cols()), residuals(1, logits.cols());
+  const float margins[k] = {90, 20};  // e^−90 is less than the smallest normal float
+  for (size_t i = 0; i < k; ++i) logits.data()[i] = margins[i];
+  const auto expect_flushed = [&](const Matrix& r) {
+    for (size_t c = 1; c < classes; ++c) {
+      EXPECT_EQ(r.data()[c * width], 0);
+      EXPECT_NEAR(r.data()[c * width + 1] / (std::exp(-20.0) / k), 1, 1e-5);
+    }
+  };
+  local_line(room.points, classes, logits.data(), still.data(), 0, residuals.data());
+  expect_flushed(residuals);
+  local_residuals(room.points, classes, logits.data());
+  expect_flushed(logits);
+}
+
 TEST(LocalHeads, AnAnswerDependsNeitherOnTheBatchNorOnThreads) {
   const HeadProblem problem(80, 37, 6, 19);
   constexpr size_t k = 21;

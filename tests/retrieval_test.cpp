@@ -397,6 +397,8 @@ TEST_F(RetrievalProgram, TheStoreRemembersHowItsEncoderIsAsked) {
                                           "mean",      "--no-normalize", "--max-tokens", "20"};
   EXPECT_EQ(index(asked)["vectors_computed"], chunks);
   EXPECT_EQ(index({"--vectors"})["vectors_computed"], 0) << "as it remembers";
+  std::filesystem::copy(bert, place("moved"), std::filesystem::copy_options::recursive);
+  EXPECT_EQ(index({"--vectors", "--encoder", place("moved")})["vectors_computed"], 0) << "the same one elsewhere";
   const Store store = Store::open(place("store"));
   const auto encoder =
       TextEncoder::open(bert, {.layer = 1, .pooling = Pooling::mean, .normalize = false, .max_tokens = 20});

@@ -67,10 +67,13 @@ TEST(LeaveOneOut, WhatIsLeftOfAnAcceptedKernelIsAccepted) {
   kernel(0, 0) = 1;
   kernel(1, 1) = 1e-6;
   kernel(2, 2) = -5e-5;
-  const std::vector<double> residuals = {1, 1, 1}, steps = {0, 4};
-  const LeaveOneOut result =
-      leave_one_out_descent(kernel, Spectrum(kernel), residuals, step_size(Spectrum(kernel), 0.5), steps);
-  for (const double error : result.errors.values) EXPECT_NEAR(error, 1, 1e-5);
+  const std::vector<double> residuals = {1, 1, 1};
+  for (const double last : {4.0, 4.5}) {
+    const std::vector<double> steps = {0, last};
+    const LeaveOneOut result =
+        leave_one_out_descent(kernel, Spectrum(kernel), residuals, step_size(Spectrum(kernel), 0.5), steps);
+    for (const double error : result.errors.values) EXPECT_NEAR(error, 1, 1e-5);
+  }
 }
 
 TEST(LeaveOneOut, AllOutputsOfAnExampleAreLeftOut) {
@@ -107,6 +110,11 @@ TEST(LeaveOneOut, ManyExamplesAndCancelling) {
   const LeaveOneOut spectra = leave_one_out_descent(to_matrix64(p.kernel), p.spectrum(), p.r(), rho, real);
   for (size_t t = 0; t < whole.size(); ++t)
     for (size_t i = 0; i < 35; ++i) EXPECT_NEAR(products.errors(t, i), spectra.errors(t, i), 1e-10);
+  const int threads_before = threads();
+  set_threads(1);
+  const LeaveOneOut alone = leave_one_out_descent(to_matrix64(p.kernel), p.spectrum(), p.r(), rho, whole);
+  set_threads(threads_before);
+  EXPECT_EQ(alone.errors.values, products.errors.values);
   CancelToken cancel;
   cancel.cancel();
   for (const auto& steps : {whole, real})
@@ -152,6 +160,15 @@ TEST(LeaveOneOut, OneExampleAZeroKernelAndMistakes) {
                     "residuals: 0");
   HONE_EXPECT_ERROR(leave_one_out_descent(one, Spectrum(one), r, 0.1, whole_steps(3), 2), ErrorCode::bad_input,
                     "1 rows are no examples of 2 outputs");
+  Matrix64 wide(1, 4);
+  const Spectrum of_two(Matrix64(2, 2));
+  HONE_EXPECT_ERROR(leave_one_out_descent(wide, of_two, r, 0.1, whole_steps(3)), ErrorCode::bad_input, "kernel");
+  HONE_EXPECT_ERROR(leave_one_out_descent(wide, of_two, r, 0.1, std::vector<double>{0.5}), ErrorCode::bad_input,
+                    "kernel");
+  Matrix64 no_number(1, 1);
+  no_number(0, 0) = std::nan("");
+  HONE_EXPECT_ERROR(leave_one_out_descent(no_number, Spectrum(one), r, 0.1, whole_steps(3)), ErrorCode::bad_input,
+                    "not a finite number");
   HONE_EXPECT_ERROR(leave_one_out_ridge(Spectrum(one), r, std::vector<double>{0}), ErrorCode::bad_input, "λ*");
   HONE_EXPECT_ERROR(leave_one_out_ridge(Spectrum(one), r, {}), ErrorCode::bad_input, "no penalties");
 }

@@ -78,6 +78,8 @@ size_t store_vectors(const TextEncoder& encoder, Store& store, const Watch& watc
 // Writes into the store (opened with Store::create) which encoder makes its vectors, the one that is at `path` and was
 // opened with precision fp32; nullptr: the model's own hidden states. Throws Error{bad_input} if `path` is missing.
 void remember_encoder(Store& store, const TextEncoder* encoder, const std::filesystem::path& path = {});
+// Whether the store remembers this encoder, whatever its options. Throws Error{corrupt}.
+bool remembers(const Store& store, const TextEncoder& encoder);
 // Opens the encoder that the store remembers, from where it was or from `elsewhere`; nullptr if it remembers none.
 // Throws Error{bad_input} if what is there now has another hash or `elsewhere` is given and the store remembers none,
 // Error{not_found, corrupt, unsupported} as TextEncoder::open does; each says what to do.
@@ -155,19 +157,21 @@ struct StoredGradients {
   size_t chunks = 0;  // that have a row now; the budget has no room for those of the others
 };
 // Computes and keeps the gradient rows of all chunks that have none, as far as the budget goes. Throws Error{io} for a
-// row that cannot be kept (full disk), Error{cancelled}; rows that were kept stay. Here and below: a budget of nullopt
-// is the store's own, and an int8 model has rows of its own.
+// row that cannot be kept (full disk), Error{corrupt} where a chunk's loss is not finite, Error{cancelled}; rows that
+// were kept stay. Here and below: a budget of nullopt is the store's own, and an int8 model has rows of its own.
 StoredGradients store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
                                 std::optional<uint64_t> gradient_budget, const Watch& watch = {});
 
 // ΔW = −relative_step · mean over neighbours of G / D at the base weights; the step size η scales it later. Gradient
 // rows come from the store where it keeps them and are computed and kept otherwise. `computed`, if given, counts those.
-// `form`: fp32 for dense additions, int8 for quantized ones; the way back is the model's. Throws Error{cancelled}.
+// `form`: fp32 for dense additions, int8 for quantized ones; the way back is the model's. Throws Error{corrupt} as
+// above, Error{cancelled}.
 Adapter neighbour_direction(const Model& model, const Store& store, const CorpusStatistics& statistics,
                             std::span<const Chunk> neighbours, std::optional<uint64_t> gradient_budget,
                             Precision form = Precision::fp32, const Watch& watch = {}, size_t* computed = nullptr);
 // The same of the mean loss on `tokens` (dynamic evaluation, Krause et al. 2018; one step), the way back in `form`.
 // `hidden`: the base's residual stream [tokens with BOS, D] below the statistics' first layer, where it is known.
+// Throws Error{corrupt} as above, Error{cancelled}.
 Adapter prompt_direction(const Model& model, const CorpusStatistics& statistics, std::span<const Token> tokens,
                          Precision form = Precision::fp32, const CancelToken& cancel = {}, ConstMatrixView hidden = {});
 

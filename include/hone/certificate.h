@@ -1,6 +1,7 @@
 // certificate: a PAC-Bayes bound on the evidence of a chosen number of steps. [DTV] Thm 7.2.
-// Every function throws Error{bad_input} for sizes that do not fit, values that are not finite, δ outside (0, 1) or
-// steps that are no number of steps. They only read what they are given: any number of threads may call them.
+// Every function throws Error{bad_input} for sizes that do not fit, variances that are negative or not finite, δ
+// outside (0, 1) or steps that are no number of steps. They only read what they are given: any number of threads may
+// call them.
 #pragma once
 
 #include <span>

@@ -1,5 +1,5 @@
 // signal: the Gaussian benchmark of the residuals, what adapting risks against it, and whether to adapt ([DTV]).
-// Every function throws Error{bad_input} for sizes that do not fit, values that are not finite or variances below 0.
+// Every function throws Error{bad_input} for sizes that do not fit and variances that are negative or not finite.
 // They only read what they are given: any number of threads may call them.
 #pragma once
 

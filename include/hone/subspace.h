@@ -1,6 +1,6 @@
 // subspace: the Bayes-optimal directions of rank k for a set of queries, and what to predict with them. [DTV] Thm 8.2.
-// Every function throws Error{bad_input} for sizes that do not fit, values that are not finite, rank 0 or a variance
-// that is not positive. They only read what they are given: any number of threads may call them.
+// Every function throws Error{bad_input} for sizes that do not fit, matrices that are not finite or a variance that
+// is not positive. They only read what they are given: any number of threads may call them.
 #pragma once
 
 #include <span>

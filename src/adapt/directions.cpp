@@ -17,8 +17,8 @@ uint64_t budget_of(const Store& store, std::optional<uint64_t> given) {
 }
 
 std::string row_key(const Model& model, const Chunk& chunk, int first_layer) {
-  return fmt::format("{}/{}/layers {}-{}/all tokens/{}{}", chunk.hash, model.base_hash(), first_layer,
-                     model.config().layers, gradient_codec, model.precision() == Precision::int8 ? "/int8" : "");
+  return fmt::format("{}/{}/layers {}-{}/all tokens/{}/{}", chunk.hash, model.base_hash(), first_layer,
+                     model.config().layers, gradient_codec, model.precision() == Precision::int8 ? "int8" : "fp32");
 }
 
 // The weight gradient that one layer offers.

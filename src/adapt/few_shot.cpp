@@ -45,12 +45,24 @@ FewShotOptions checked(FewShotOptions options) {
     throw Error(ErrorCode::bad_input, options.budget > 0
                                           ? "a budget of blocks needs a rule that chooses them; all blocks have none"
                                           : "a rule that chooses blocks needs a budget of at least one block");
+  if (options.labels.size() == 1)
+    throw Error(ErrorCode::bad_input,
+                fmt::format("'{}' is the only label that is named; name all there are", options.labels[0]));
+  if (options.task == FewShotOptions::Task::regression)
+    for (const std::string& label : options.labels) number_of(label);
   return options;
 }
 
 std::vector<double> step_grid(const FewShotOptions& options) {
   const bool fixed = options.steps == FewShotOptions::Steps::fixed;
   return decide::whole_steps(fixed ? std::max(options.max_steps, options.fixed_steps) : options.max_steps);
+}
+
+LabelTokens tell_apart(std::span<const std::string> labels, const PromptTemplate& prompt_template,
+                       const Tokenizer& tokenizer) {
+  std::vector<std::vector<Token>> tokens;
+  for (const std::string& label : labels) tokens.push_back(prompt_template.label(tokenizer, label));
+  return distinguishing_tokens(labels, std::move(tokens), prompt_template.after(tokenizer));
 }
 
 // Sequences that the gradient pass over one prompt has.
@@ -60,7 +72,8 @@ size_t sequences_of(const LabelOutputs& labels) { return labels.one_position() ?
 
 void check_few_shot_options(const Model& model, const FewShotOptions& options) {
   BlockGradientSink(model, candidate_blocks(model, checked(options)));
-  PromptTemplate(options.prompt_template);
+  const PromptTemplate prompt_template(options.prompt_template);
+  if (!options.labels.empty()) tell_apart(options.labels, prompt_template, model.tokenizer());
 }
 
 bool chosen_by_query(FewShotOptions::Subspace subspace) {
@@ -146,8 +159,8 @@ void FewShot::Impl::check_length(const std::vector<Token>& prompt, std::string_v
   const auto context = static_cast<size_t>(model->config().context);
   if (prompt.size() + longest - 1 > context)
     throw Error(ErrorCode::bad_input,
-                fmt::format("{} has {} tokens with a label, the model's context {}; give fewer or shorter examples",
-                            what, prompt.size() + longest - 1, context));
+                fmt::format("{} has {} tokens with a label, the model's context {}; give fewer or shorter ones", what,
+                            prompt.size() + longest - 1, context));
 }
 
 void FewShot::Impl::read_examples(const Watch& watch) {

@@ -34,12 +34,12 @@ float mean_loss_gradient(const Model& model, std::span<const Token> tokens, size
   const std::vector<float> losses =
       model.losses_with_gradient(x.view().row_range(first_target - 1, count), tokens.subspan(first_target), weights,
                                  d_x.view().row_range(first_target - 1, count), products);
-  model.backward(tape, std::move(d_x), sinks, cancel, products);
   double total = 0;
   for (const float loss : losses) total += loss;
   if (!adapter && !std::isfinite(total))
     throw Error(ErrorCode::corrupt,
                 fmt::format("{} gives a text a loss that is not finite; is the file damaged?", model.name()));
+  model.backward(tape, std::move(d_x), sinks, cancel, products);
   return static_cast<float>(total / static_cast<double>(count));
 }
 

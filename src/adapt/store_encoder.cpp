@@ -47,6 +47,11 @@ std::optional<Remembered> read(const Store& store) {
 
 }  // namespace
 
+bool remembers(const Store& store, const TextEncoder& encoder) {
+  const std::optional<Remembered> remembered = read(store);
+  return remembered && remembered->hash == encoder.hash();
+}
+
 void remember_encoder(Store& store, const TextEncoder* encoder, const fs::path& path) {
   json object;
   if (encoder) {

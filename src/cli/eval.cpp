@@ -68,7 +68,7 @@ nlohmann::json evaluation_json(const EvaluateArguments& arguments, const Model& 
 
 void print_table(const EvaluationTable& table, size_t windows) {
   fmt::print("\nneighbours: {} ({} near-duplicate{} {})\n", table.neighbours, table.removed,
-             table.removed == 1 ? "" : "s", table.neighbours == "all" ? "among them" : "removed");
+             table.removed == 1 ? "" : "s", table.neighbours == "all" ? "among them" : "passed over");
   fmt::print("{:<22} {:>7} {:>8} {:>18} {:>8} {:>8} {:>9} {:>9} {:>7} {:>9}\n", "", "bpb", "gain %", "95 %", "median",
              "corpus", "worse", "max harm", "bound", "s/window");
   for (const EvaluationRow& row : table.rows) {

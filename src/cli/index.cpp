@@ -29,6 +29,7 @@ struct IndexArguments {
   bool vectors = false;
   std::string encoder;  // a path; "own": the model's hidden states; empty: as before
   EncodingArguments encoding;
+  bool own_encoding = false;  // some of it was given
   bool gradients = false;
   bool json = false;
   bool quiet = false;
@@ -96,6 +97,9 @@ size_t compute_vectors(const IndexArguments& arguments, const Model& model, Stor
     encoder = open_encoder(store);
   } else {
     if (arguments.encoder != "own") encoder = open_text_encoder(arguments.encoder, arguments.encoding.options);
+    // The one it had, perhaps elsewhere now, goes on as it was asked.
+    if (encoder && !arguments.own_encoding && remembers(store, *encoder))
+      encoder = open_encoder(store, arguments.encoder);
     remember_encoder(store, encoder.get(), arguments.encoder);
   }
   return encoder ? store_vectors(*encoder, store, watch) : store_vectors(model, store, watch);
@@ -158,7 +162,8 @@ void add_index(Command program) {
   command.flag("--json", arguments->json, "Print one JSON object");
   command.flag("--quiet", arguments->quiet, "Print nothing but errors");
   command.callback([arguments, encoding] {
-    if (arguments->encoder == "own" && std::ranges::any_of(encoding, &Option::given))
+    arguments->own_encoding = std::ranges::any_of(encoding, &Option::given);
+    if (arguments->encoder == "own" && arguments->own_encoding)
       refuse_usage(
           "--layer, --pooling, --normalize and --max-tokens are for an encoder; leave them out with --encoder own");
     run_index(*arguments);

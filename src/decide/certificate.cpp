@@ -49,6 +49,8 @@ double score_of_variances(const StepEvidence& evidence, const Spectrum& spectrum
 double certificate_variance(const StepEvidence& evidence, const Spectrum& spectrum, const Signal& signal) {
   const double noise_variance = fixed_noise(evidence);
   check_size("certificate: eigenvalues", spectrum.size(), evidence.size());
+  check_variance("τ²", signal.signal_variance);
+  check_variance("σ*²", signal.noise_variance);
   double sum = 0;
   for (const double lambda : spectrum.eigenvalues()) {
     const double a = (signal.signal_variance * lambda + signal.noise_variance) / noise_variance;
@@ -68,6 +70,7 @@ Certificate certify_map(const StepEvidence& evidence, const StepPosterior& poste
   fixed_noise(evidence);
   check_variance("v̄", variance);
   check_probability("δ", delta);
+  check_size("certificate: prior", posterior.prior.size(), posterior.scores.size());
   const double n = static_cast<double>(evidence.size());
   const double choices = -std::log(posterior.prior[posterior.best]);  // log|T| under a uniform prior
   return certificate(evidence, posterior, posterior.scores[posterior.best],
@@ -88,6 +91,8 @@ Certificate certify_mixture(const StepEvidence& evidence, const StepPosterior& p
 }
 
 double population_score(const StepEvidence& evidence, const Spectrum& spectrum, const Signal& signal, double steps) {
+  check_variance("τ²", signal.signal_variance);
+  check_variance("σ*²", signal.noise_variance);
   return score_of_variances(evidence, spectrum, steps, [&](size_t i) {
     return signal.signal_variance * spectrum.eigenvalues()[i] + signal.noise_variance;
   });

@@ -97,7 +97,9 @@ LeaveOneOut leave_one_out_descent(const Matrix64& kernel, const Spectrum& spectr
                                   double rho, std::span<const double> steps, size_t outputs,
                                   const CancelToken& cancel) {
   check_step_size(spectrum, rho);
+  check_size("kernel: rows", kernel.rows, spectrum.size());
   check_size("kernel", kernel.values.size(), spectrum.size() * spectrum.size());
+  check_finite("kernel", kernel.values);
   check_size("residuals", residuals.size(), kernel.rows);
   check_finite("residuals", residuals);
   if (outputs == 0 || kernel.rows % outputs != 0)

@@ -57,6 +57,7 @@ Matrix64 mean_capture(std::span<const Matrix64> captures) {
   for (const Matrix64& capture : captures) {
     check_size("design: rows", capture.rows, mean.rows);
     check_size("design", capture.values.size(), mean.values.size());
+    check_finite("design", capture.values);
     map(mean) += map(capture) / static_cast<double>(captures.size());
   }
   return mean;

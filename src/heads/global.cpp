@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "base/random.h"
 #include "heads/checks.h"
+#include "heads/kernel.h"
 #include "heads/lbfgs.h"
 #include "hone/heads.h"
 #include "model/gemm.h"
@@ -156,8 +157,8 @@ class GlobalObjective : public LineObjective {
     sum.slope += mean;
     sum.curvature += square / total - mean * mean;
     const auto share = 1 / static_cast<float>(x_.rows);
-    const auto scale = static_cast<float>(share / total);
-    for (float& value : r) value *= scale;
+    const auto inverse = static_cast<float>(1 / total);
+    for (float& value : r) value = flushed(value * inverse) * share;
     r[y] -= share;
   }
 
@@ -236,7 +237,7 @@ LinearHead fit_head_adam(ConstMatrixView x, std::span<const int> y, size_t class
       for (size_t i = 0; i < count; ++i) {
         const auto r = residuals.row(i);
         const auto share = 1 / static_cast<float>(count);
-        for (float& value : r) value = std::exp(value) * share;
+        for (float& value : r) value = flushed(std::exp(value)) * share;
         r[static_cast<size_t>(y[order[begin + i]])] -= share;
         for (size_t c = 0; c < classes; ++c) bias_gradient[c] += r[c];
       }

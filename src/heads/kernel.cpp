@@ -102,6 +102,10 @@ HWY_INLINE void for_points(const LocalPoints& points, size_t classes, const Body
   for (size_t i = 0; i < points.points; i += n) body(i, i / width() * classes * width() + i % width());
 }
 
+HWY_INLINE Vec flushed(Vec probability) {
+  return hn::IfThenElseZero(hn::Ge(probability, hn::Set(Float(), least_probability)), probability);
+}
+
 void Residuals(const LocalPoints& points, size_t classes, float* logits) {
   const Float d;
   for_points(points, classes, [&](size_t i, size_t at) {
@@ -118,7 +122,7 @@ void Residuals(const LocalPoints& points, size_t classes, float* logits) {
     const Vec inverse = hn::Div(hn::Set(d, 1.0F), sum), one = hn::Set(d, 1.0F);
     Vec c_value = hn::Zero(d);
     for (size_t c = 0; c < classes; ++c, c_value = hn::Add(c_value, one)) {
-      const Vec p = hn::Mul(hn::Load(d, x + c * width()), inverse);
+      const Vec p = flushed(hn::Mul(hn::Load(d, x + c * width()), inverse));
       hn::Store(hn::Mul(hn::Sub(p, hn::IfThenElseZero(hn::Eq(label, c_value), one)), share), d, x + c * width());
     }
   });
@@ -206,7 +210,7 @@ LinePoint Line(const LocalPoints& points, size_t classes, const float* logits, c
     curvature = hn::MulAdd(hn::NegMulAdd(mean, mean, hn::Mul(square, inverse)), share, curvature);
     c_value = hn::Zero(d);
     for (size_t c = 0; c < classes; ++c, c_value = hn::Add(c_value, one)) {
-      const Vec p = hn::Mul(hn::Load(d, r + c * width()), inverse);
+      const Vec p = flushed(hn::Mul(hn::Load(d, r + c * width()), inverse));
       hn::Store(hn::Mul(hn::Sub(p, hn::IfThenElseZero(hn::Eq(label, c_value), one)), share), d, r + c * width());
     }
   });

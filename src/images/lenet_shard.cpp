@@ -5,6 +5,7 @@
 #include <functional>
 #include <numeric>
 
+#include "heads/kernel.h"
 #include "model/gemm.h"
 
 namespace hone {
@@ -123,7 +124,8 @@ double LeNetShard::loss(std::span<const float> parameters, std::span<const int> 
     const auto label = static_cast<size_t>(y[i]);
     loss += log_sum - row[label];
     for (size_t c = 0; c < classes_; ++c) {
-      row[c] = scale * static_cast<float>(std::exp(row[c] - log_sum) - (c == label ? 1 : 0));
+      const double share = std::exp(row[c] - log_sum);
+      row[c] = scale * static_cast<float>((share < least_probability ? 0 : share) - (c == label ? 1 : 0));
       d_bias[c] += row[c];
     }
   }

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/parallel.h"
+#include "heads/kernel.h"
 #include "interpret/sparse.h"
 
 namespace hone {
@@ -152,7 +153,7 @@ double MaskLoss::differentiate(const LinearHead& head, ConstMatrixView codes, st
     double sum = 0;
     for (float& value : z) sum += value = std::exp(value - largest);
     loss += share * (std::log(sum) + largest - of_truth);
-    for (float& value : z) value *= share / static_cast<float>(sum);
+    for (float& value : z) value = flushed(value / static_cast<float>(sum)) * share;
     z[truth] -= share;
     for (size_t c = 0; c < classes; ++c) {
       add_scaled(z[c], masked_.row(i), weights.row(c));

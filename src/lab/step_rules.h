@@ -52,6 +52,8 @@ std::vector<double> wide_steps();
 std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask> tasks, double c,
                                                         std::span<const double> steps);
 
+enum class Answers { within_0_and_1, unbounded };  // probabilities, say, or margins
+
 // All rules. Published: in context (T = 0), T = 8, and the best T of 0 … 30 by evidence with fixed and with profiled σ
 // ("MLE"). Ours, T up to 300 unless the name says 30:
 //   T = 30              for every task
@@ -76,10 +78,9 @@ std::vector<std::vector<double>> fixed_step_predictions(std::span<const StepTask
 //   stacked and Gibbs   two thirds stacked rules, one third the Gibbs mixture
 //   online mixture      the no-harm mixture over the rules above (decide::SelectorMixture)
 //   stacked and Gibbs, bounded   the no-harm mixture of not adapting and stacked and Gibbs
-// The last two bounded mixtures clamp what they mix to [0, 1], where the answers have to lie; where answers have no
-// such range, as margins, they are left out. The grids of the pooled signal and the ridge of stacked steps suit answers
-// and corrections of the size of 1.
-enum class Answers { within_0_and_1, unbounded };
+// The last two, the bounded mixtures, clamp what they mix to [0, 1], where the answers have to lie; where answers have
+// no such range, they are left out. The grids of the pooled signal and the ridge of stacked steps suit answers and
+// corrections of the size of 1.
 std::vector<RuleResult> apply_step_rules(std::span<const StepTask> tasks, double c,
                                          Answers answers = Answers::within_0_and_1);
 
