@@ -71,7 +71,7 @@ size_t sequences_of(const LabelOutputs& labels) { return labels.one_position() ?
 }  // namespace
 
 void check_few_shot_options(const Model& model, const FewShotOptions& options) {
-  BlockGradientSink(model, candidate_blocks(model, checked(options)));
+  const BlockGradientSink sink(model, candidate_blocks(model, checked(options)));  // refuses blocks that are none
   const PromptTemplate prompt_template(options.prompt_template);
   if (!options.labels.empty()) tell_apart(options.labels, prompt_template, model.tokenizer());
 }

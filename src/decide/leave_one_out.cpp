@@ -72,8 +72,8 @@ Matrix64 errors_by_spectra(const Descent& d) {
       for (const size_t row : own) errors(t, row) = d.residuals[row];
     if (others.empty()) return;
     const auto of_others = [&](std::span<const double> values) {
-      std::vector<double> picked;
-      for (const size_t row : others) picked.push_back(values[row]);
+      std::vector<double> picked(others.size());
+      std::ranges::transform(others, picked.begin(), [&](size_t row) { return values[row]; });
       return picked;
     };
     Matrix64 kernel(others.size(), others.size());

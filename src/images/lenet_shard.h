@@ -1,5 +1,5 @@
-// Some images through LeNet, forward and backward, on one thread: what images share a shard, and what thread works on it,
-// changes no result.
+// Some images through LeNet, forward and backward, on one thread: what images share a shard, and what thread works on
+// it, changes no result.
 #pragma once
 
 #include <optional>
