@@ -82,10 +82,12 @@ Matrix64 errors_by_spectra(const Descent& d) {
     // What is left of a kernel that was accepted is accepted, however much smaller its largest eigenvalue is.
     const Spectrum spectrum(kernel, std::numeric_limits<double>::infinity());
     const std::vector<double> r = spectrum.coordinates(of_others(d.residuals), "residuals");
+    std::vector<std::vector<double>> filters;
+    filters.reserve(d.steps.size());
+    for (const double t : d.steps) filters.push_back(descent_filter(spectrum, d.rho, t));
     for (const size_t row : own) {
       const std::vector<double> k = spectrum.coordinates(of_others(d.kernel.row(row)), "kernel");
-      for (size_t t = 0; t < d.steps.size(); ++t)
-        errors(t, row) -= correction(descent_filter(spectrum, d.rho, d.steps[t]), k, r);
+      for (size_t t = 0; t < d.steps.size(); ++t) errors(t, row) -= correction(filters[t], k, r);
     }
   });
   return errors;
