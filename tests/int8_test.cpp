@@ -74,17 +74,38 @@ Matrix softmax_gradients(size_t rows, size_t cols) {
 
 TEST(Int8Products, ForwardIsThatOfTheWeights) {
   const Weights w(130, 200);
-  Matrix x = gaussian(9, 200, "x");
-  x.row(2)[17] = 300;  // an outlier
-  std::ranges::fill(x.row(4), 0.0f);
-  Matrix y = Matrix::uninitialized(9, 130);
-  int8_forward(quantize_rows(x), 0, 9, w.view(), y);
-  const Matrix wanted = product(x, w.exact, true);
-  for (size_t p = 0; p < 9; ++p) {
-    if (p == 4)
-      EXPECT_TRUE(std::ranges::all_of(y.row(p), [](float value) { return value == 0; }));
-    else
-      EXPECT_LT(relative_error(y.row(p), wanted.row(p)), 0.02) << p;
+  for (const size_t rows : {9, 40}) {  // few are multiplied in another way
+    Matrix x = gaussian(rows, 200, "x");
+    x.row(2)[17] = 300;  // an outlier
+    std::ranges::fill(x.row(4), 0.0f);
+    Matrix y = Matrix::uninitialized(rows, 130);
+    int8_forward(quantize_rows(x), 0, rows, w.view(), y);
+    const Matrix wanted = product(x, w.exact, true);
+    for (size_t p = 0; p < rows; ++p) {
+      if (p == 4)
+        EXPECT_TRUE(std::ranges::all_of(y.row(p), [](float value) { return value == 0; }));
+      else
+        EXPECT_LT(relative_error(y.row(p), wanted.row(p)), 0.02) << p << " of " << rows;
+    }
+  }
+}
+
+TEST(Int8Products, FewRowsHaveTheBitsOfMany) {
+  constexpr size_t rows = 40, out = 301;
+  const Weights w(out, 96);
+  const Int8Rows x = quantize_rows(gaussian(rows, 96, "x"));
+  const Matrix bias = gaussian(1, out, "bias"), steps = gaussian(1, rows, "steps"), before = gaussian(rows, out, "y");
+  Matrix biased = Matrix::uninitialized(rows, out), added = before.copy();
+  int8_forward(x, 0, rows, w.view(), biased, nullptr, bias.data());
+  int8_forward(x, 0, rows, w.view(), added, steps.data());
+  for (const size_t count : {1, 2, 3, 4, 5, 8, 12, 13}) {
+    const size_t first = rows - count - 3;
+    Matrix some = Matrix::uninitialized(count, out), more = Matrix::uninitialized(count, out);
+    std::copy_n(before.row(first).data(), more.size(), more.data());
+    int8_forward(x, first, count, w.view(), some, nullptr, bias.data());
+    int8_forward(x, first, count, w.view(), more, steps.data() + first);
+    EXPECT_TRUE(std::equal(some.data(), some.data() + some.size(), biased.row(first).data())) << count;
+    EXPECT_TRUE(std::equal(more.data(), more.data() + more.size(), added.row(first).data())) << count;
   }
 }
 
@@ -92,10 +113,10 @@ TEST(Int8Products, BackwardIsThatOfTheWeights) {
   for (const size_t out : {size_t{5}, size_t{300}, backward_outputs, 3 * backward_outputs + 77}) {
     SCOPED_TRACE(out);
     const Weights w(out, 70);
-    const Matrix dy = gaussian(11, out, "dy"), wanted = product(dy, w.exact, false);
-    Matrix dx = Matrix::uninitialized(11, 70);
+    const Matrix dy = gaussian(21, out, "dy"), wanted = product(dy, w.exact, false);
+    Matrix dx = Matrix::uninitialized(21, 70);
     int8_backward_input(dy, w.view(), dx);
-    for (size_t p = 0; p < 11; ++p) EXPECT_LT(relative_error(dx.row(p), wanted.row(p)), 0.02) << p;
+    for (size_t p = 0; p < 21; ++p) EXPECT_LT(relative_error(dx.row(p), wanted.row(p)), 0.02) << p;
     const Matrix once = dx.copy();
     int8_backward_input(dy, w.view(), dx, true);
     for (size_t i = 0; i < dx.size(); ++i) EXPECT_NEAR(dx.data()[i], 2 * once.data()[i], 1e-4 * std::sqrt(out));
@@ -107,10 +128,10 @@ TEST(Int8Products, BackwardIsThatOfTheWeights) {
 TEST(Int8Products, BackwardKeepsTheTailOfASoftmax) {
   const size_t out = 20000;
   const Weights w(out, 64, 2);
-  const Matrix dy = softmax_gradients(12, out), wanted = product(dy, w.exact, false);
-  Matrix dx = Matrix::uninitialized(12, 64);
+  const Matrix dy = softmax_gradients(24, out), wanted = product(dy, w.exact, false);
+  Matrix dx = Matrix::uninitialized(24, 64);
   int8_backward_input(dy, w.view(), dx);
-  for (size_t p = 0; p < 12; ++p) EXPECT_LT(relative_error(dx.row(p), wanted.row(p)), 0.05) << p;
+  for (size_t p = 0; p < 24; ++p) EXPECT_LT(relative_error(dx.row(p), wanted.row(p)), 0.05) << p;
 }
 
 TEST(Int8Products, ARowDoesNotDependOnTheOthers) {

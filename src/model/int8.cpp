@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "base/parallel.h"
+#include "model/byte_dots.h"
 #include "model/byte_products.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -99,15 +100,15 @@ float QuantizeRow(float* x, size_t count, uint8_t* to, Outliers& outliers) {
   return top / 127;
 }
 
-// One output row: value[o] = scales[o] · (row_scale · (sums[o] − 128 · row_sums[o]) + Σ_k outlier_k · columns[column_k,
-// o]) + bias[o], to[o] = value[o], or with a step to[o] += step · value[o].
-void ScaleRow(const int32_t* sums, float row_scale, const Outliers& outliers, const Int8Weights& w, const float* step,
-              const float* bias, float* to) {
+// Outputs [begin, end) of a row: value[o] = scales[o] · (row_scale · (sums[o] − 128 · row_sums[o]) +
+// Σ_k outlier_k · columns[column_k, o]) + bias[o], to[o] = value[o], or with a step to[o] += step · value[o].
+void ScaleRow(const int32_t* sums, float row_scale, const Outliers& outliers, const Int8Weights& w, size_t begin,
+              size_t end, const float* step, const float* bias, float* to) {
   const hn::ScalableTag<float> d;
   const hn::RebindToSigned<decltype(d)> di;
   const hn::Rebind<int8_t, decltype(d)> d8;
-  size_t o = 0;
-  for (; o + hn::Lanes(d) <= w.out; o += hn::Lanes(d)) {
+  size_t o = begin;
+  for (; o + hn::Lanes(d) <= end; o += hn::Lanes(d)) {
     const auto sum = hn::Sub(hn::LoadU(di, sums + o), hn::ShiftLeft<7>(hn::LoadU(di, w.row_sums + o)));
     auto value = hn::Mul(hn::ConvertTo(d, sum), hn::Set(d, row_scale));
     for (const Int8Rows::Outlier& outlier : outliers) {
@@ -118,7 +119,7 @@ void ScaleRow(const int32_t* sums, float row_scale, const Outliers& outliers, co
     if (bias) value = hn::Add(value, hn::LoadU(d, bias + o));
     hn::StoreU(step ? hn::MulAdd(value, hn::Set(d, *step), hn::LoadU(d, to + o)) : value, d, to + o);
   }
-  for (; o < w.out; ++o) {
+  for (; o < end; ++o) {
     float value = row_scale * static_cast<float>(sums[o] - 128 * w.row_sums[o]);
     for (const Int8Rows::Outlier& outlier : outliers)
       value = std::fma(static_cast<float>(w.columns[outlier.column * w.out + o]), outlier.value, value);
@@ -204,7 +205,7 @@ template <class Fill>
 Int8Rows quantized(size_t rows, size_t cols, const Fill& fill) {
   Int8Rows result{rows, cols, std::vector<uint8_t>(rows * cols), std::vector<float>(rows), {}};
   result.outliers.resize(rows);
-  parallel_ranges(rows, 4, [&](size_t begin, size_t end) {
+  parallel_ranges(rows, 2, [&](size_t begin, size_t end) {
     std::vector<float> values(cols);
     for (size_t p = begin; p < end; ++p) {
       fill(p, values);
@@ -234,16 +235,27 @@ void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weigh
   const size_t block = rows_at_a_time(w.out);
   Matrix buffer = Matrix::uninitialized(std::min(block, count), w.out);
   auto* sums = reinterpret_cast<int32_t*>(buffer.data());
+  // Outputs [begin, end) of row `done + r`.
+  const auto scale = [&](size_t done, size_t r, size_t begin, size_t end) {
+    const size_t p = first + done + r;
+    HWY_DYNAMIC_DISPATCH(ScaleRow)
+    (sums + r * w.out, x.scales[p], x.outliers[p], w, begin, end, steps ? steps + done + r : nullptr, bias,
+     y.row(done + r).data());
+  };
+  if (count <= std::min(most_dotted_rows, block) && can_dot_bytes() && sums_have_room()) {
+    constexpr size_t outputs = 64;
+    parallel_ranges((w.out + outputs - 1) / outputs, 1, [&](size_t from, size_t to) {
+      const size_t begin = from * outputs, end = std::min(to * outputs, w.out);
+      dot_bytes(x.values.data() + first * w.in, count, w, begin, end, sums);
+      for (size_t r = 0; r < count; ++r) scale(0, r, begin, end);
+    });
+    return;
+  }
   for (size_t done = 0; done < count; done += block) {
     const size_t some = std::min(block, count - done);
     multiply_bytes(x.values.data() + (first + done) * w.in, some, w, sums);
     parallel_ranges(some, 4, [&](size_t begin, size_t end) {
-      for (size_t r = begin; r < end; ++r) {
-        const size_t p = first + done + r;
-        HWY_DYNAMIC_DISPATCH(ScaleRow)
-        (sums + r * w.out, x.scales[p], x.outliers[p], w, steps ? steps + done + r : nullptr, bias,
-         y.row(done + r).data());
-      }
+      for (size_t r = begin; r < end; ++r) scale(done, r, 0, w.out);
     });
   }
 }
