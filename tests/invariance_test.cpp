@@ -106,6 +106,68 @@ TEST_P(Invariance, CachesOfABatchAndTruncation) {
   }
 }
 
+// Texts that are longer than a cache's pages, which copies share.
+class PagedInvariance : public Invariance {
+ protected:
+  PagedInvariance() {
+    for (size_t i = 0; i < 170; ++i) {
+      text.push_back(tokens[i % tokens.size()]);
+      other.push_back(tokens[(7 * i + 3) % tokens.size()]);
+    }
+  }
+  Matrix whole(std::span<const Token> of) const {
+    const Sequence sequence{.tokens = of};
+    return model->forward({&sequence, 1});
+  }
+  Matrix read(KvCache& cache, std::span<const Token> of) const {
+    const Sequence sequence{.tokens = of, .cache = &cache};
+    return model->forward({&sequence, 1});
+  }
+  std::vector<Token> text, other;
+};
+
+TEST_P(PagedInvariance, PiecesOfALongTextGiveItsRows) {
+  const Matrix expected = whole(text);
+  for (const size_t piece : {1, 63, 64, 65, 130}) {
+    KvCache cache(*model, 0, layers);
+    for (size_t start = 0; start < text.size(); start += piece) {
+      const size_t count = std::min(piece, text.size() - start);
+      ASSERT_TRUE(
+          same_bits(read(cache, std::span(text).subspan(start, count)), expected.view().row_range(start, count)))
+          << "token " << start << " in pieces of " << piece;
+    }
+  }
+}
+
+TEST_P(PagedInvariance, CopiesInOneBatchGoTheirOwnWays) {
+  KvCache cache(*model, 0, layers);
+  read(cache, std::span(text).first(100));
+  KvCache copy = cache.copy();
+  std::vector<Token> mixed(text.begin(), text.begin() + 100);
+  mixed.insert(mixed.end(), other.begin(), other.begin() + 40);
+  const Sequence both[] = {{.tokens = std::span(text).subspan(100, 60), .cache = &cache},
+                           {.tokens = std::span(other).first(40), .cache = &copy}};
+  const Matrix rows = model->forward(both);
+  EXPECT_TRUE(same_bits(rows.view().row_range(0, 60), whole(text).view().row_range(100, 60)));
+  EXPECT_TRUE(same_bits(rows.view().row_range(60, 40), whole(mixed).view().row_range(100, 40)));
+}
+
+TEST_P(PagedInvariance, WhatACopyOfACacheReadsChangesNoOther) {
+  KvCache cache(*model, 0, layers);
+  read(cache, std::span(text).first(150));
+  for (const size_t kept : {150, 149, 128, 127, 70, 64, 1}) {
+    KvCache copy = cache.copy();
+    copy.truncate(kept);
+    std::vector<Token> mixed(text.begin(), text.begin() + static_cast<ptrdiff_t>(kept));
+    mixed.insert(mixed.end(), other.begin(), other.begin() + 90);
+    const Matrix rows = read(copy, std::span(other).first(90));
+    EXPECT_TRUE(same_bits(rows, whole(mixed).view().row_range(kept, 90))) << kept << " tokens kept";
+    EXPECT_EQ(copy.length(), kept + 90);
+  }
+  EXPECT_EQ(cache.length(), 150);
+  EXPECT_TRUE(same_bits(read(cache, std::span(text).subspan(150)), whole(text).view().row_range(150, 20)));
+}
+
 TEST_P(Invariance, LayersInTwoCallsGiveTheSameAsInOne) {
   const Matrix expected = model->forward(batch);
   for (int split = 0; split <= layers; ++split) {
@@ -136,10 +198,10 @@ TEST_P(Invariance, LossesOfARowDoNotDependOnOtherRows) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Invariance,
-                         testing::Combine(testing::Values("llama", "llama_untied", "qwen2", "gemma3"),
-                                          testing::Values(Precision::fp32, Precision::int8)),
-                         model_and_precision);
+const auto tiny_models = testing::Combine(testing::Values("llama", "llama_untied", "qwen2", "gemma3"),
+                                          testing::Values(Precision::fp32, Precision::int8));
+INSTANTIATE_TEST_SUITE_P(Models, Invariance, tiny_models, model_and_precision);
+INSTANTIATE_TEST_SUITE_P(Models, PagedInvariance, tiny_models, model_and_precision);
 
 struct RealModel {
   const char* name;

@@ -85,6 +85,7 @@ class KvCache {
   KvCache(const Model& model, int first_layer, int last_layer);  // throws Error{bad_input} for other layers
   KvCache(KvCache&&) = default;
   KvCache& operator=(KvCache&&) = default;
+  // Shares its pages with the copy until either writes to one: a cache and its copies belong to one thread at a time.
   KvCache copy() const;
   size_t length() const;         // tokens read so far
   void truncate(size_t length);  // forget all tokens from `length` on
@@ -92,13 +93,15 @@ class KvCache {
  private:
   friend class Model;
   struct Layer {
-    std::vector<float> keys;    // [length, K · head_dim], rotated
-    std::vector<float> values;  // [length, K · head_dim]
+    std::vector<std::shared_ptr<Matrix>> pages;  // keys, rotated, then values: src/model/attention.h
+    size_t length = 0;                           // tokens
   };
   KvCache() = default;
+  // keys, values: [n, K · head_dim] of the tokens that follow.
+  void append(Layer& layer, ConstMatrixView keys, ConstMatrixView values) const;
   std::vector<Layer> layers_;
   int first_layer_ = 0;
-  size_t width_ = 0;  // K · head_dim
+  size_t kv_heads_ = 0, head_dim_ = 0;
 };
 
 // One text of a batch. With a cache, its tokens follow the cache's and are added to it.
@@ -244,7 +247,7 @@ class Model {
   Precision precision() const;
   // 32 hex digits of the file's bytes: the same file gives the same hash, whatever the precision.
   const std::string& base_hash() const;
-  // Hash of the weights in memory, computed now. Equal before and after anything.
+  // Hash of the weights in memory, the embedding table included, computed now. Equal before and after anything.
   std::string hash_weights() const;
   // The read-only memory that holds the weights; writing to it faults.
   std::span<const std::byte> weights() const;

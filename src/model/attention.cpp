@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 #include <span>
 
 #include "base/parallel.h"
@@ -11,6 +13,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 // After foreach_target.
+#include "hwy/cache_control.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 #include "model/tile-inl.h"
@@ -67,9 +70,9 @@ void pack_heads(const QueryBlock& block, ConstMatrixView rows, size_t head_dim, 
 }
 
 // c [rows, columns] (+)= a b with b and c row-major of any width.
-template <Layout layout>
+template <Layout layout, Into into = Into::stored>
 void small_product(const float* a, size_t a_stride, const float* b, size_t b_row, size_t depth, float* c, size_t c_row,
-                   size_t rows, size_t columns, bool accumulate) {
+                   size_t rows, size_t columns) {
   const size_t step = tile_columns();
   for (size_t column = 0; column < columns; column += step) {
     const size_t width = std::min(step, columns - column);
@@ -78,34 +81,68 @@ void small_product(const float* a, size_t a_stride, const float* b, size_t b_row
       const size_t some = std::min(tile_rows, rows - r);
       const float* from = layout == Layout::rows ? a + r * a_stride : a + r;
       if (whole > 0)
-        tile_of<layout>(whole, from, a_stride, b + column, b_row, depth, c + r * c_row + column, c_row, some,
-                        accumulate);
+        tile_of_width<layout, into>(whole, from, a_stride, b + column, b_row, depth, c + r * c_row + column, c_row,
+                                    some);
       for (size_t rest = column + whole * lanes(); rest < column + width; ++rest)
         for (size_t i = r; i < r + some; ++i) {
-          float sum = accumulate ? c[i * c_row + rest] : 0.0f;
+          float sum = into == Into::continued ? c[i * c_row + rest] : 0.0f;
           for (size_t k = 0; k < depth; ++k)
             sum =
                 std::fma(layout == Layout::rows ? a[i * a_stride + k] : a[k * a_stride + i], b[k * b_row + rest], sum);
-          c[i * c_row + rest] = sum;
+          c[i * c_row + rest] = into == Into::added ? c[i * c_row + rest] + sum : sum;
         }
     }
   }
 }
 
+// Calls body(first row, their number, the first's key and value of the block's head, from a row to the next) for the
+// rows that the block sees, wherever they lie together.
+template <class Body>
+void for_runs(const AttentionShape& shape, const QueryBlock& block, const Body& body) {
+  const AttentionSequence& sequence = block.sequence;
+  const size_t head = block.first_head / (shape.heads / shape.kv_heads), dim = shape.head_dim;
+  if (sequence.pages.empty()) {
+    const size_t stride = shape.kv_heads * dim, at = block.key_begin * stride + head * dim;
+    return body(block.key_begin, block.key_end - block.key_begin, sequence.keys + at, sequence.values + at, stride);
+  }
+  for (size_t first = block.key_begin, end = 0; first < block.key_end; first = end) {
+    const size_t at = first % kv_page_rows;
+    end = std::min(block.key_end, first + kv_page_rows - at);
+    const float* keys = sequence.pages[first / kv_page_rows] + (head * kv_page_rows + at) * dim;
+    body(first, end - first, keys, keys + shape.kv_heads * kv_page_rows * dim, dim);
+  }
+}
+
+void prefetch_rows(const float* rows, size_t count, size_t stride, size_t width) {
+  constexpr size_t cache_line = 64 / sizeof(float);
+  for (size_t r = 0; r < count; ++r)
+    for (size_t i = 0; i < width; i += cache_line) hwy::Prefetch(rows + r * stride + i);
+}
+
 // scores[j − key_begin][lane] = scale · k_j·q_lane, `masked` where lane does not see j.
-void block_scores(const AttentionShape& shape, const QueryBlock& block, const float* packed_q, const float* keys,
-                  size_t key_stride, float* scores) {
-  small_product<Layout::rows>(keys + block.key_begin * key_stride, key_stride, packed_q, block.columns, shape.head_dim,
-                              scores, block.columns, block.key_end - block.key_begin, block.columns, false);
+void block_scores(const AttentionShape& shape, const QueryBlock& block, const float* packed_q, float* scores) {
+  const size_t width = block.columns;
+  for_runs(shape, block, [&](size_t first, size_t count, const float* keys, const float* values, size_t stride) {
+    float* to = scores + (first - block.key_begin) * width;
+    for (size_t r = 0; r < count; r += tile_rows) {
+      const size_t some = std::min(tile_rows, count - r), next = std::min(tile_rows, count - r - some);
+      if (width == lanes()) {  // so few queries read rows faster than they come from memory
+        prefetch_rows(keys + (r + some) * stride, next, stride, shape.head_dim);
+        prefetch_rows(values + r * stride, some, stride, shape.head_dim);
+      }
+      small_product<Layout::rows>(keys + r * stride, stride, packed_q, width, shape.head_dim, to + r * width, width,
+                                  some, width);
+    }
+  });
   const Float d;
   for (size_t j = block.key_begin; j < block.key_end; ++j) {
-    float* row = scores + (j - block.key_begin) * block.columns;
-    for (size_t lane = 0; lane < block.columns; lane += lanes())
+    float* row = scores + (j - block.key_begin) * width;
+    for (size_t lane = 0; lane < width; lane += lanes())
       hn::StoreU(hn::Mul(hn::LoadU(d, row + lane), hn::Set(d, shape.scale)), d, row + lane);
     const bool all_see =
         !shape.causal || (j <= block.position(0) && (shape.window == 0 || block.key_end <= j + shape.window));
     if (all_see) continue;
-    for (size_t lane = 0; lane < block.columns; ++lane) {
+    for (size_t lane = 0; lane < width; ++lane) {
       const size_t position = block.position(lane);
       if (j > position || (shape.window > 0 && position - j >= shape.window)) row[lane] = masked;
     }
@@ -116,10 +153,9 @@ void block_forward(const AttentionShape& shape, const QueryBlock& block, ConstMa
                    MatrixView log_normalizer) {
   const Float d;
   const size_t dim = shape.head_dim, width = block.columns, keys = block.key_end - block.key_begin;
-  const size_t kv_stride = shape.kv_heads * dim, kv_offset = block.first_head / (shape.heads / shape.kv_heads) * dim;
   Matrix packed = Matrix::uninitialized(dim, width), scores = Matrix::uninitialized(keys, width);
   pack_heads(block, q, dim, packed.data());
-  block_scores(shape, block, packed.data(), block.sequence.keys + kv_offset, kv_stride, scores.data());
+  block_scores(shape, block, packed.data(), scores.data());
 
   alignas(64) float normalizer[max_columns], inverse[max_columns];
   for (size_t lane = 0; lane < width; lane += lanes()) {
@@ -134,9 +170,11 @@ void block_forward(const AttentionShape& shape, const QueryBlock& block, ConstMa
     hn::StoreU(hn::Div(hn::Set(d, 1.0f), sum), d, inverse + lane);
     hn::StoreU(hn::Add(top, hn::Log(d, sum)), d, normalizer + lane);
   }
-  Matrix attended = Matrix::uninitialized(block.used(), dim);
-  small_product<Layout::columns>(scores.data(), width, block.sequence.values + block.key_begin * kv_stride + kv_offset,
-                                 kv_stride, keys, attended.data(), dim, block.used(), dim, false);
+  Matrix attended(block.used(), dim);
+  for_runs(shape, block, [&](size_t first, size_t count, const float*, const float* values, size_t stride) {
+    small_product<Layout::columns, Into::continued>(scores.row(first - block.key_begin).data(), width, values, stride,
+                                                    count, attended.data(), dim, block.used(), dim);
+  });
   for (size_t lane = 0; lane < block.used(); ++lane) {
     const size_t row = block.sequence.first_row + block.query(lane), head = block.head(lane);
     float* to = out.row(row).data() + head * dim;
@@ -157,10 +195,10 @@ void head_backward(const AttentionShape& shape, const QueryBlock& block, ConstMa
   Matrix packed = Matrix::uninitialized(dim, width);
   Matrix p = Matrix::uninitialized(keys, width), ds = Matrix::uninitialized(keys, width);
   pack_heads(block, q, dim, packed.data());
-  block_scores(shape, block, packed.data(), block.sequence.keys + kv_offset, kv_stride, p.data());
+  block_scores(shape, block, packed.data(), p.data());
   pack_heads(block, d_out, dim, packed.data());
   small_product<Layout::rows>(block.sequence.values + block.key_begin * kv_stride + kv_offset, kv_stride, packed.data(),
-                              width, dim, ds.data(), width, keys, width, false);
+                              width, dim, ds.data(), width, keys, width);
 
   alignas(64) float normalizer[max_columns], correction[max_columns];  // the latter Σ_i d_out_i out_i
   for (size_t lane = 0; lane < width; ++lane) {
@@ -179,12 +217,11 @@ void head_backward(const AttentionShape& shape, const QueryBlock& block, ConstMa
       hn::StoreU(hn::Mul(hn::Mul(probability, gradient), hn::Set(d, shape.scale)), d, to_ds);
     }
   small_product<Layout::columns>(ds.data(), width, block.sequence.keys + block.key_begin * kv_stride + kv_offset,
-                                 kv_stride, keys, dq.row(first_row).data() + head * dim, dq.cols, block.count, dim,
-                                 false);
-  small_product<Layout::rows>(ds.data(), width, q.row(first_row).data() + head * dim, q.cols, block.count,
-                              dk.row(block.key_begin).data(), dim, keys, dim, true);
-  small_product<Layout::rows>(p.data(), width, d_out.row(first_row).data() + head * dim, d_out.cols, block.count,
-                              dv.row(block.key_begin).data(), dim, keys, dim, true);
+                                 kv_stride, keys, dq.row(first_row).data() + head * dim, dq.cols, block.count, dim);
+  small_product<Layout::rows, Into::added>(ds.data(), width, q.row(first_row).data() + head * dim, q.cols, block.count,
+                                           dk.row(block.key_begin).data(), dim, keys, dim);
+  small_product<Layout::rows, Into::added>(p.data(), width, d_out.row(first_row).data() + head * dim, d_out.cols,
+                                           block.count, dv.row(block.key_begin).data(), dim, keys, dim);
 }
 
 // d_out of the block's queries for one head, along every direction: with a = scale · (d_q·k + q·d_k),
@@ -199,7 +236,7 @@ void head_tangents(const AttentionShape& shape, const QueryBlock& block, ConstMa
   Matrix packed = Matrix::uninitialized(dim, width), d_packed = Matrix::uninitialized(dim, width);
   Matrix p = Matrix::uninitialized(keys, width), a = Matrix::uninitialized(keys, width);
   pack_heads(block, q, dim, packed.data());
-  block_scores(shape, block, packed.data(), block.sequence.keys + kv_offset, kv_stride, p.data());
+  block_scores(shape, block, packed.data(), p.data());
   alignas(64) float normalizer[max_columns];
   for (size_t lane = 0; lane < width; ++lane)
     normalizer[lane] = log_normalizer.row(block.sequence.first_row + block.query(lane))[head];
@@ -220,10 +257,10 @@ void head_tangents(const AttentionShape& shape, const QueryBlock& block, ConstMa
     };
     pack_heads(block, d_q.row_range(r * q.rows, q.rows), dim, d_packed.data());
     small_product<Layout::rows>(block.sequence.keys + block.key_begin * kv_stride + kv_offset, kv_stride,
-                                d_packed.data(), width, dim, a.data(), width, keys, width, false);
+                                d_packed.data(), width, dim, a.data(), width, keys, width);
     runs(t.prefix_keys, t.keys, [&](size_t first, size_t count, const float* d_keys) {
-      small_product<Layout::rows>(d_keys + kv_offset, kv_stride, packed.data(), width, dim,
-                                  a.row(first - block.key_begin).data(), width, count, width, true);
+      small_product<Layout::rows, Into::added>(d_keys + kv_offset, kv_stride, packed.data(), width, dim,
+                                               a.row(first - block.key_begin).data(), width, count, width);
     });
     for (size_t lane = 0; lane < width; lane += lanes()) {
       Vec mean = hn::Zero(d);
@@ -237,10 +274,10 @@ void head_tangents(const AttentionShape& shape, const QueryBlock& block, ConstMa
     }
     float* out = d_out.row(first_row).data() + head * dim;
     small_product<Layout::columns>(a.data(), width, block.sequence.values + block.key_begin * kv_stride + kv_offset,
-                                   kv_stride, keys, out, d_out.cols, block.count, dim, false);
+                                   kv_stride, keys, out, d_out.cols, block.count, dim);
     runs(t.prefix_values, t.values, [&](size_t first, size_t count, const float* d_values) {
-      small_product<Layout::columns>(p.row(first - block.key_begin).data(), width, d_values + kv_offset, kv_stride,
-                                     count, out, d_out.cols, block.count, dim, true);
+      small_product<Layout::columns, Into::added>(p.row(first - block.key_begin).data(), width, d_values + kv_offset,
+                                                  kv_stride, count, out, d_out.cols, block.count, dim);
     });
   }
 }
@@ -268,17 +305,16 @@ void Attention(const AttentionShape& shape, const std::vector<AttentionSequence>
   const size_t group = shape.heads / shape.kv_heads;
   size_t heads = std::min(group, tile_columns());
   while (group % heads != 0) --heads;
-  struct Task {
-    size_t sequence, block, first_head;
-  };
-  std::vector<Task> tasks;
-  for (size_t s = 0; s < sequences.size(); ++s)
-    for (size_t b = blocks_of(sequences[s], heads); b-- > 0;)
-      for (size_t h = 0; h < shape.heads; h += heads) tasks.push_back({s, b, h});
-  parallel_for(tasks.size(), [&](size_t t) {
-    const auto [sequence, index, first_head] = tasks[t];
-    block_forward(shape, query_block(shape, sequences[sequence], index, first_head, heads), q, out, log_normalizer);
-  });
+  // The longest first, so that threads end together; of equally long ones a head's together: sequences with the same
+  // pages find them in the cache.
+  std::vector<QueryBlock> blocks;
+  for (size_t h = 0; h < shape.heads; h += heads)
+    for (const AttentionSequence& sequence : sequences)
+      for (size_t b = blocks_of(sequence, heads); b-- > 0;) blocks.push_back(query_block(shape, sequence, b, h, heads));
+  std::vector<size_t> order(blocks.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, std::greater(), [&](size_t i) { return blocks[i].key_end - blocks[i].key_begin; });
+  parallel_for(order.size(), [&](size_t i) { block_forward(shape, blocks[order[i]], q, out, log_normalizer); });
 }
 
 void AttentionBackward(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,

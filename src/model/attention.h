@@ -1,6 +1,7 @@
 // Softmax attention of packed sequences with grouped key/value heads, causal or not; forward and backward.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "hone/base.h"
@@ -15,7 +16,11 @@ struct AttentionSequence {
   size_t first_position = 0;      // 0 without a cache
   const float* keys = nullptr;    // [first_position + rows, K · head_dim], rotated
   const float* values = nullptr;  // the same shape
+  // Instead of both, a cache's pages of kv_page_rows rows: [2, K, kv_page_rows, head_dim] each, keys first.
+  std::span<const float* const> pages = {};
 };
+
+inline constexpr size_t kv_page_rows = 64;
 
 struct AttentionShape {
   size_t heads = 0;
@@ -30,8 +35,8 @@ struct AttentionShape {
 void attention(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
                MatrixView out, MatrixView log_normalizer);
 
-// Gradients dq [P, H·head_dim] and dk, dv [P, K·head_dim] (rotated q and k; keys of sequence b are rows
-// [first_row, first_row + rows) of k, first_position is 0), given `out` and d_out.
+// No pages here and below. Gradients dq [P, H·head_dim] and dk, dv [P, K·head_dim] (rotated q and k; keys of sequence b
+// are rows [first_row, first_row + rows) of k, first_position is 0), given `out` and d_out.
 void attention_backward(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences, ConstMatrixView q,
                         ConstMatrixView log_normalizer, ConstMatrixView out, ConstMatrixView d_out, MatrixView dq,
                         MatrixView dk, MatrixView dv);

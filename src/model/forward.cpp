@@ -11,13 +11,6 @@ namespace {
 
 MatrixId id_of(int layer, MatrixKind kind) { return {layer, kind}; }
 
-// A long text takes just the memory that it needs; token by token, the vector grows as vectors do.
-void append(std::vector<float>& cached, const float* values, size_t count) {
-  constexpr size_t large = 1 << 14;
-  if (count >= large) cached.reserve(cached.size() + count);
-  cached.insert(cached.end(), values, values + count);
-}
-
 // The caches that a batch adds to, each at most once and in all of its layers. What a pass that fails has added is
 // taken back, so that a cache's layers are always equally long.
 class CacheWrites {
@@ -52,24 +45,22 @@ struct AttentionInputs {
   std::vector<Matrix> gathered;  // keys and values of the sequences that share a prefix
 };
 
-// Appends this call's keys and values to the caches.
+// `pages`: of the sequences' caches, which hold this call's keys and values too; empty without one.
 AttentionInputs attention_inputs(std::span<const Sequence> batch, const BatchRows& batch_rows,
-                                 const PackedBatch& packed, const std::vector<std::vector<float>*>& cached_keys,
-                                 const std::vector<std::vector<float>*>& cached_values, const Matrix& k,
-                                 const Matrix& v) {
+                                 const PackedBatch& packed, const std::vector<std::vector<const float*>>& pages,
+                                 const Matrix& k, const Matrix& v) {
   AttentionInputs inputs;
   inputs.sequences.resize(batch.size());
   for (size_t b = 0; b < batch.size(); ++b) {
     AttentionSequence& sequence = inputs.sequences[b];
     const size_t first = packed.start[b], rows = packed.start[b + 1] - first;
-    sequence = {first, rows, rows > 0 ? packed.positions[first] : 0, k.data() + first * k.cols(),
-                v.data() + first * v.cols()};
-    if (cached_keys[b]) {
-      append(*cached_keys[b], sequence.keys, rows * k.cols());
-      append(*cached_values[b], sequence.values, rows * v.cols());
-      sequence.keys = cached_keys[b]->data();
-      sequence.values = cached_values[b]->data();
-    } else if (batch[b].shared > 0 && rows > 0) {
+    const size_t position = rows > 0 ? packed.positions[first] : 0;
+    if (!pages[b].empty()) {
+      sequence = {.first_row = first, .rows = rows, .first_position = position, .pages = pages[b]};
+      continue;
+    }
+    sequence = {first, rows, position, k.data() + first * k.cols(), v.data() + first * v.cols()};
+    if (batch[b].shared > 0 && rows > 0) {
       const auto all = std::span(batch_rows.activation).subspan(batch_rows.gradient_start[b], batch[b].tokens.size());
       sequence.keys = inputs.gathered.emplace_back(gather_rows(k, all)).data();
       sequence.values = inputs.gathered.emplace_back(gather_rows(v, all)).data();
@@ -98,7 +89,7 @@ Matrix Model::forward(std::span<const Sequence> batch, int first, int last, Matr
                             "{} rows or the model",
                             x.rows(), x.cols(), first, last, rows));
   for (const Sequence& s : batch)
-    if (s.cache && (tape || first != s.cache->first_layer_ ||
+    if (s.cache && (tape || first != s.cache->first_layer_ || s.cache->kv_heads_ * s.cache->head_dim_ != kv_width ||
                     last != s.cache->first_layer_ + static_cast<int>(s.cache->layers_.size())))
       throw Error(ErrorCode::bad_input, "a cache holds other layers than these, or is used together with a tape");
   for (const AdapterRun& run : packed.adapters) impl_->check_fits(*run.adapter);
@@ -144,14 +135,15 @@ Matrix Model::forward(std::span<const Sequence> batch, int first, int last, Matr
     rope(q, head_dim, rotation.of(a, l), a.rope_pairs);
     rope(k, head_dim, rotation.of(a, l), a.rope_pairs);
 
-    std::vector<std::vector<float>*> keys(batch.size()), values(batch.size());
+    std::vector<std::vector<const float*>> pages(batch.size());
     for (size_t b = 0; b < batch.size(); ++b)
       if (KvCache* cache = batch[b].cache) {
         KvCache::Layer& layer = cache->layers_[static_cast<size_t>(l - cache->first_layer_)];
-        keys[b] = &layer.keys;
-        values[b] = &layer.values;
+        const size_t begin = packed.start[b], count = packed.start[b + 1] - begin;
+        cache->append(layer, k.view().row_range(begin, count), v.view().row_range(begin, count));
+        for (const auto& page : layer.pages) pages[b].push_back(page->data());
       }
-    const AttentionInputs inputs = attention_inputs(batch, batch_rows, packed, keys, values, k, v);
+    const AttentionInputs inputs = attention_inputs(batch, batch_rows, packed, pages, k, v);
     Matrix attended = Matrix::uninitialized(rows, q_width);
     Matrix normalizer = kept ? Matrix::uninitialized(rows, static_cast<size_t>(c.heads)) : Matrix();
     attention(impl_->attention_shape(l), inputs.sequences, q, attended, normalizer);

@@ -56,7 +56,9 @@ const ModelConfig& Model::config() const { return impl_->architecture.config; }
 const Tokenizer& Model::tokenizer() const { return *impl_->tokenizer; }
 Precision Model::precision() const { return impl_->precision; }
 const std::string& Model::base_hash() const { return impl_->base_hash; }
-std::string Model::hash_weights() const { return content_hash(impl_->weights->bytes()); }
+std::string Model::hash_weights() const {
+  return content_hash(content_hash(impl_->weights->bytes()) + content_hash(impl_->embedding->bytes));
+}
 std::span<const std::byte> Model::weights() const { return impl_->weights->bytes(); }
 
 std::pair<size_t, size_t> Model::shape(MatrixId id) const {

@@ -31,9 +31,16 @@ enum class Layout {
   columns,  // a[k·stride + r]
 };
 
-// c[r][·] = (accumulate ? c[r][·] : 0) + Σ_k a(r, k) · b[k·b_row + ·] for r < rows ≤ height and `vectors` vectors of
-// columns. b and c need not be aligned.
-template <Layout layout, bool accumulate, size_t vectors, size_t height>
+// What becomes of c.
+enum class Into {
+  stored,     // c = Σ
+  added,      // c = c + Σ
+  continued,  // the sum goes on from c: to the last bit as if it had begun with what made c
+};
+
+// c[r][·] (+)= Σ_k a(r, k) · b[k·b_row + ·] for r < rows ≤ height and `vectors` vectors of columns. b and c need not be
+// aligned.
+template <Layout layout, Into into, size_t vectors, size_t height>
 HWY_NOINLINE void tile(const float* HWY_RESTRICT a, size_t a_stride, const float* HWY_RESTRICT b, size_t b_row,
                        size_t depth, float* HWY_RESTRICT c, size_t c_row, size_t rows) {
   const Float d;
@@ -46,7 +53,8 @@ HWY_NOINLINE void tile(const float* HWY_RESTRICT a, size_t a_stride, const float
     const size_t row = std::min(r, rows - 1);
     source[r] = a + (layout == Layout::rows ? row * a_stride : row);
 #pragma GCC unroll 3
-    for (size_t v = 0; v < vectors; ++v) sum[r][v] = hn::Zero(d);
+    for (size_t v = 0; v < vectors; ++v)
+      sum[r][v] = into == Into::continued ? hn::LoadU(d, c + row * c_row + v * n) : hn::Zero(d);
   }
   const size_t step = layout == Layout::rows ? 1 : a_stride;
   for (size_t k = 0, at = 0; k < depth; ++k, at += step) {
@@ -66,27 +74,26 @@ HWY_NOINLINE void tile(const float* HWY_RESTRICT a, size_t a_stride, const float
 #pragma GCC unroll 3
     for (size_t v = 0; v < vectors; ++v) {
       float* to = c + r * c_row + v * n;
-      hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, to), sum[r][v]) : sum[r][v], d, to);
+      hn::StoreU(into == Into::added ? hn::Add(hn::LoadU(d, to), sum[r][v]) : sum[r][v], d, to);
     }
   }
 }
 
-template <Layout layout, bool accumulate, size_t vectors>
+template <Layout layout, Into into, size_t vectors>
 HWY_INLINE void tile_of_height(const float* a, size_t a_stride, const float* b, size_t b_row, size_t depth, float* c,
                                size_t c_row, size_t rows) {
-  if (rows > tile_rows / 2)
-    return tile<layout, accumulate, vectors, tile_rows>(a, a_stride, b, b_row, depth, c, c_row, rows);
-  if (rows > 1) return tile<layout, accumulate, vectors, tile_rows / 2>(a, a_stride, b, b_row, depth, c, c_row, rows);
-  tile<layout, accumulate, vectors, 1>(a, a_stride, b, b_row, depth, c, c_row, rows);
+  if (rows > tile_rows / 2) return tile<layout, into, vectors, tile_rows>(a, a_stride, b, b_row, depth, c, c_row, rows);
+  if (rows > 1) return tile<layout, into, vectors, tile_rows / 2>(a, a_stride, b, b_row, depth, c, c_row, rows);
+  tile<layout, into, vectors, 1>(a, a_stride, b, b_row, depth, c, c_row, rows);
 }
 
-template <Layout layout, bool accumulate>
+template <Layout layout, Into into>
 HWY_INLINE void tile_of_width(size_t vectors, const float* a, size_t a_stride, const float* b, size_t b_row,
                               size_t depth, float* c, size_t c_row, size_t rows) {
   switch (vectors) {
-    case 1: return tile_of_height<layout, accumulate, 1>(a, a_stride, b, b_row, depth, c, c_row, rows);
-    case 2: return tile_of_height<layout, accumulate, 2>(a, a_stride, b, b_row, depth, c, c_row, rows);
-    default: return tile_of_height<layout, accumulate, 3>(a, a_stride, b, b_row, depth, c, c_row, rows);
+    case 1: return tile_of_height<layout, into, 1>(a, a_stride, b, b_row, depth, c, c_row, rows);
+    case 2: return tile_of_height<layout, into, 2>(a, a_stride, b, b_row, depth, c, c_row, rows);
+    default: return tile_of_height<layout, into, 3>(a, a_stride, b, b_row, depth, c, c_row, rows);
   }
 }
 
@@ -94,8 +101,8 @@ HWY_INLINE void tile_of_width(size_t vectors, const float* a, size_t a_stride, c
 template <Layout layout>
 HWY_INLINE void tile_of(size_t vectors, const float* a, size_t a_stride, const float* b, size_t b_row, size_t depth,
                         float* c, size_t c_row, size_t rows, bool accumulate) {
-  if (accumulate) return tile_of_width<layout, true>(vectors, a, a_stride, b, b_row, depth, c, c_row, rows);
-  tile_of_width<layout, false>(vectors, a, a_stride, b, b_row, depth, c, c_row, rows);
+  if (accumulate) return tile_of_width<layout, Into::added>(vectors, a, a_stride, b, b_row, depth, c, c_row, rows);
+  tile_of_width<layout, Into::stored>(vectors, a, a_stride, b, b_row, depth, c, c_row, rows);
 }
 
 }  // namespace hone::HWY_NAMESPACE
