@@ -9,6 +9,8 @@
 #include "adapt/lesson.h"
 #include "adapt/sampler.h"
 #include "adapt/stopwatch.h"
+#include "base/parallel.h"
+#include "model/elementwise.h"
 
 namespace hone {
 namespace {
@@ -56,7 +58,7 @@ void decode(const Model& model, ExpertPanel& panel, size_t max_tokens, Sampler& 
   for (size_t n = 0; n < max_tokens && !completion.stopped; ++n) {
     watch.report("answer", n, max_tokens);
     Matrix logits = panel.next_logits();
-    for (size_t e = 0; e < logits.rows(); ++e) normalize_logits(logits.row(e));
+    parallel_for(logits.rows(), [&](size_t e) { normalize_logits(logits.row(e)); });
     if (!std::ranges::all_of(logits.row(0), [](float log_prob) { return std::isfinite(log_prob); }))
       throw Error(ErrorCode::corrupt,
                   fmt::format("{} gives token {} of the answer probabilities that are not finite; is the file damaged?",
@@ -281,14 +283,8 @@ Completion Session::complete(std::span<const Token> prompt, const SamplingOption
   }
   decide::Mixture mixture(ready->weights, impl_->options.sharing, impl_->options.floor);
   const auto mixed = [&](const Matrix& logits) {
-    const std::vector<double> weights = mixture.weights();
     std::vector<float> result(logits.cols());
-    for (size_t v = 0; v < result.size(); ++v) {
-      double p = 0;
-      for (size_t e = 0; e < weights.size(); ++e)
-        if (const double log_prob = logits.row(e)[v]; !std::isnan(log_prob)) p += weights[e] * std::exp(log_prob);
-      result[v] = static_cast<float>(std::log(std::max(p, 1e-300)));
-    }
+    log_mixture(logits, mixture.weights(), result);
     return result;
   };
   const auto learn = [&](const Matrix& logits, Token token) {

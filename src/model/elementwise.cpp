@@ -228,6 +228,24 @@ float LogSumExp(std::span<const float> x) {
   return top + static_cast<float>(std::log(total));
 }
 
+void LogMixture(ConstMatrixView x, const std::vector<float>& log_weights, std::span<float> y) {
+  constexpr size_t part = 4096;  // whole vectors: a column's result does not depend on the number of threads
+  parallel_for((x.cols + part - 1) / part, [&](size_t p) {
+    const size_t begin = p * part, end = std::min(x.cols, begin + part);
+    for_lanes(end - begin, [&](auto d, size_t i) {
+      const auto nothing = hn::Set(d, -1e30f);
+      const auto weighted = [&](size_t e) {
+        const auto value = hn::Add(hn::LoadU(d, x.row(e).data() + begin + i), hn::Set(d, log_weights[e]));
+        return hn::IfThenElse(hn::IsNaN(value), nothing, hn::Max(value, nothing));
+      };
+      auto top = nothing, sum = hn::Zero(d);
+      for (size_t e = 0; e < x.rows; ++e) top = hn::Max(top, weighted(e));
+      for (size_t e = 0; e < x.rows; ++e) sum = hn::Add(sum, hn::Exp(d, hn::Sub(weighted(e), top)));
+      hn::StoreU(hn::Add(top, hn::Log(d, sum)), d, y.data() + begin + i);
+    });
+  });
+}
+
 void CrossEntropyGradient(std::span<float> x, float log_normalizer, size_t target, float weight) {
   for_lanes(x.size(), [&](auto d, size_t i) {
     const auto p = hn::Exp(d, hn::Sub(hn::LoadU(d, x.data() + i), hn::Set(d, log_normalizer)));
@@ -251,6 +269,7 @@ HWY_EXPORT(Gate);
 HWY_EXPORT(GateBackward);
 HWY_EXPORT(MultiplyAdd);
 HWY_EXPORT(LogSumExp);
+HWY_EXPORT(LogMixture);
 HWY_EXPORT(CrossEntropyGradient);
 
 void rms_norm(ConstMatrixView x, std::span<const float> weight, float eps, MatrixView y) {
@@ -291,6 +310,12 @@ void gate_tangents(Activation activation, ConstMatrixView gate, ConstMatrixView 
 }
 
 float log_sum_exp(std::span<const float> x) { return HWY_DYNAMIC_DISPATCH(LogSumExp)(x); }
+
+void log_mixture(ConstMatrixView x, std::span<const double> weights, std::span<float> y) {
+  std::vector<float> log_weights(weights.size());
+  std::ranges::transform(weights, log_weights.begin(), [](double w) { return static_cast<float>(std::log(w)); });
+  HWY_DYNAMIC_DISPATCH(LogMixture)(x, log_weights, y);
+}
 
 void cross_entropy_gradient(std::span<float> x, float log_normalizer, size_t target, float weight) {
   HWY_DYNAMIC_DISPATCH(CrossEntropyGradient)(x, log_normalizer, target, weight);

@@ -52,6 +52,9 @@ void rope(MatrixView x, size_t head_dim, const RopeTable& table, RopePairs pairs
 
 // log Σ exp(x).
 float log_sum_exp(std::span<const float> x);
+// y[v] = log Σ_e weights[e] · exp(x[e, v]), x [E, V] of log-probabilities. NaN counts as probability 0. In every column
+// an entry of positive weight is finite.
+void log_mixture(ConstMatrixView x, std::span<const double> weights, std::span<float> y);
 // x[v] = weight · exp(x[v] − log_normalizer), then x[target] −= weight: the gradient of cross-entropy w.r.t. logits.
 void cross_entropy_gradient(std::span<float> x, float log_normalizer, size_t target, float weight);
 
