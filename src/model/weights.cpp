@@ -151,6 +151,8 @@ Weights::Weights(const Gguf& file, const Architecture& architecture, Precision p
   if (address == MAP_FAILED) throw std::bad_alloc();
   memory_.data = static_cast<std::byte*>(address);
   memory_.size = size;
+  // Every product walks through all of it: in huge pages addresses are translated without a miss.
+  ::madvise(address, size, MADV_HUGEPAGE);
   Filler filler(file, precision, memory_.data);
   fill(filler, file, architecture, *this);
   if (::mprotect(memory_.data, memory_.size, PROT_READ) != 0)
