@@ -5,10 +5,10 @@
 #include <limits>
 #include <numeric>
 
+#include "base/flushed.h"
 #include "base/parallel.h"
 #include "base/random.h"
 #include "heads/checks.h"
-#include "heads/kernel.h"
 #include "heads/lbfgs.h"
 #include "hone/heads.h"
 #include "model/gemm.h"

@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "base/flushed.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "heads/kernel.cpp"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep

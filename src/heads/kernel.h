@@ -8,11 +8,6 @@
 
 namespace hone {
 
-// In a gradient, a probability below this is 0: it is lost in the rounding of what it is added to, and sums of products
-// of numbers that small leave the range in which a processor is fast.
-constexpr float least_probability = 1e-12F;
-inline float flushed(float probability) { return probability < least_probability ? 0 : probability; }
-
 // Lanes of a tile on this CPU: two vectors.
 size_t tile_width();
 inline size_t tiles(size_t columns) { return (columns + tile_width() - 1) / tile_width(); }

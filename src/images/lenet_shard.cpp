@@ -5,7 +5,7 @@
 #include <functional>
 #include <numeric>
 
-#include "heads/kernel.h"
+#include "base/flushed.h"
 #include "model/gemm.h"
 
 namespace hone {

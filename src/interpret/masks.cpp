@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/flushed.h"
 #include "base/parallel.h"
-#include "heads/kernel.h"
 #include "interpret/sparse.h"
 
 namespace hone {
