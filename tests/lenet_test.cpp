@@ -200,6 +200,15 @@ TEST(LeNet, AgreesWithTorch) {
   for (size_t i = 0; i < curve.size(); ++i) EXPECT_NEAR(curve[i], expected_curve[i], 2e-6) << i;
 }
 
+TEST(LeNet, NextToImpossibleClassesHaveNoGradient) {
+  const LeNet net = golden_net();
+  const LeNetTensors tensors(net.shape());
+  std::vector<float> gradient, parameters(net.parameters().begin(), net.parameters().end());
+  parameters[tensors.head_bias.offset] += 50;
+  loss(net.shape(), parameters, golden_pixels(), std::vector<int>(golden_images, 0), gradient);
+  for (size_t c = 1; c < tensors.head_bias.size(); ++c) EXPECT_EQ(gradient[tensors.head_bias.offset + c], 0) << c;
+}
+
 TEST(LeNet, GradientIsTheLosssSlope) {
   const LeNetShape shape{
       .rows = 16, .cols = 18, .channels1 = 3, .kernel1 = 5, .channels2 = 4, .kernel2 = 3, .classes = 3};

@@ -82,6 +82,19 @@ TEST(MaskLoss, GradientsEqualFiniteDifferences) {
   for (size_t c = 0; c < classes; ++c) compare(head.bias[c], loss.bias[c]);
 }
 
+TEST(MaskLoss, NextToImpossibleClassesHaveNoGradient) {
+  const Planted planted(3);
+  const Matrix codes = dense_codes(planted.codes, concepts);
+  LinearHead head = planted.start.copy();
+  head.bias[0] = 50;
+  MaskLoss loss(classes, concepts);
+  loss.differentiate(head, codes, std::vector<int>(points, 0), std::vector<float>(concepts, 1.0F), 0);
+  for (size_t c = 1; c < classes; ++c) {
+    EXPECT_EQ(loss.bias[c], 0);
+    EXPECT_TRUE(std::ranges::all_of(loss.weights.row(c), [](float value) { return value == 0; }));
+  }
+}
+
 TEST(MaskLoss, WithoutTheMasksGradientAllElseIsTheSame) {
   const Planted planted(8);
   const Matrix codes = dense_codes(planted.codes, concepts);
