@@ -216,11 +216,14 @@ void MultiplyAdd(ConstMatrixView slope, ConstMatrixView value, MatrixView d_gate
 
 float LogSumExp(std::span<const float> x) {
   const Float d;
-  float top = x[0];
-  for (float value : x) top = std::max(top, value);
+  Vec tops = hn::Set(d, x[0]);
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= x.size(); i += hn::Lanes(d)) tops = hn::Max(tops, hn::LoadU(d, x.data() + i));
+  float top = hn::GetLane(hn::MaxOfLanes(d, tops));
+  for (; i < x.size(); ++i) top = std::max(top, x[i]);
   Vec sum = hn::Zero(d);
   const Vec shift = hn::Set(d, top);
-  size_t i = 0;
+  i = 0;
   for (; i + hn::Lanes(d) <= x.size(); i += hn::Lanes(d))
     sum = hn::Add(sum, hn::Exp(d, hn::Sub(hn::LoadU(d, x.data() + i), shift)));
   double total = hn::GetLane(hn::SumOfLanes(d, sum));

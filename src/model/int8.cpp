@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -53,8 +54,11 @@ Outliers find_outliers(const float* x, size_t count) {
   const auto bound = hn::Set(d, outlier_bound(x, count));
   size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
-    if (hn::AllFalse(d, hn::Ge(hn::Abs(hn::LoadU(d, x + i)), bound))) continue;
-    for (size_t k = i; k < i + hn::Lanes(d); ++k) insert_outlier(x, k, top);
+    const auto large = hn::Ge(hn::Abs(hn::LoadU(d, x + i)), bound);
+    if (hn::AllFalse(d, large)) continue;
+    uint64_t lanes = 0;
+    hn::StoreMaskBits(d, large, reinterpret_cast<uint8_t*>(&lanes));
+    for (; lanes != 0; lanes &= lanes - 1) insert_outlier(x, i + static_cast<size_t>(std::countr_zero(lanes)), top);
   }
   for (; i < count; ++i) insert_outlier(x, i, top);
   return top;
