@@ -67,7 +67,7 @@ TEST(ByteProducts, TheLargestSumsHaveRoom) { expect_room_for_the_largest_sums(mu
 
 TEST(ByteDots, AreExactForEveryShape) {
   if (!can_dot_bytes()) GTEST_SKIP() << "no AVX-512 VNNI here";
-  std::vector<size_t> rows(most_dotted_rows);
+  std::vector<size_t> rows(max_dot_rows);
   std::iota(rows.begin(), rows.end(), 1);
   const Products in_two_parts = [](const uint8_t* x, size_t count, const Int8Weights& w, int32_t* sums) {
     const size_t middle = w.out / 2 / dotted_outputs * dotted_outputs;
@@ -75,7 +75,7 @@ TEST(ByteDots, AreExactForEveryShape) {
     dot_bytes(x, count, w, 0, middle, sums);
   };
   expect_exact_for_every_shape(in_two_parts, rows);
-  expect_room_for_the_largest_sums(in_two_parts, {1, 4, most_dotted_rows});
+  expect_room_for_the_largest_sums(in_two_parts, {1, 4, max_dot_rows});
 }
 
 }  // namespace

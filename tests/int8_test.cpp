@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "tests/gaussian.h"
 
@@ -70,6 +72,26 @@ Matrix softmax_gradients(size_t rows, size_t cols) {
     d.row(p)[(7 * p + 3) % cols] -= 1;
   }
   return d;
+}
+
+TEST(Int8Rows, TheLargestStayAsTheyAre) {
+  for (const size_t cols : {size_t{5}, size_t{64}, size_t{203}}) {
+    Matrix x = gaussian(30, cols, "x");
+    for (size_t p = 0; p < 30; ++p)  // several in one vector, and beyond the last whole one
+      for (size_t k = 0; k < 3; ++k) x.row(p)[(p + 2 * k) % cols] = (k == 1 ? -10.0F : 10.0F) + static_cast<float>(p);
+    x.row(7)[cols - 1] = 99;
+    const Int8Rows quantized = quantize_rows(x);
+    for (size_t p = 0; p < 30; ++p) {
+      std::vector<size_t> order(cols);
+      std::iota(order.begin(), order.end(), size_t{0});
+      std::ranges::stable_sort(order, std::greater(), [&](size_t i) { return std::fabs(x.row(p)[i]); });
+      for (size_t k = 0; k < outliers_per_row; ++k) {
+        EXPECT_EQ(quantized.outliers[p][k].column, order[k]) << "row " << p << " of " << cols << " columns";
+        EXPECT_EQ(quantized.outliers[p][k].value, x.row(p)[order[k]]);
+        EXPECT_EQ(quantized.values[p * cols + order[k]], 128);
+      }
+    }
+  }
 }
 
 TEST(Int8Products, ForwardIsThatOfTheWeights) {

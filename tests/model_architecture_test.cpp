@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "model/weights.h"
 #include "tests/expect_error.h"
 #include "tests/gguf_writer.h"
 #include "tests/temporary_folder.h"
@@ -53,6 +54,13 @@ TEST(ArchitectureOfGemma, RotatesGlobalLayersByAMillionUnlessToldOtherwise) {
 TEST_F(ArchitectureOfAFile, ScalingByANamedTypeIsRefused) {
   writer.add("llama.rope.scaling.type", std::string("yarn"));
   HONE_EXPECT_ERROR(read(), ErrorCode::unsupported, "'llama.rope.scaling.type' is 'yarn'");
+}
+
+TEST_F(ArchitectureOfAFile, RowsTooLongForInt8AreRefused) {
+  Architecture a = read();
+  a.config.ffn_width = 1 << 16;
+  const Gguf file = Gguf::open(folder.write("model.gguf", writer.finish()));
+  HONE_EXPECT_ERROR(Weights(file, a, Precision::int8), ErrorCode::unsupported, "rows of 65536 weights have no room");
 }
 
 // Files of before there was a type.

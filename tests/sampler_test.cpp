@@ -7,8 +7,6 @@
 #include <cmath>
 #include <limits>
 
-#include "base/random.h"
-#include "model/elementwise.h"
 #include "tests/expect_error.h"
 
 namespace hone {
@@ -149,27 +147,6 @@ TEST(AnswerText, BeginningsOfStopStringsAreTextIfTheyDoNotGoOn) {
 TEST(AnswerText, TheEarliestOfSeveralStopsWins) {
   EXPECT_EQ(feed("one two three", 100, {"three", "two"}), std::pair(std::string("one "), true));
   EXPECT_EQ(feed("one two three", 100, {"two three", "two"}), std::pair(std::string("one "), true));
-}
-
-TEST(LogMixture, IsTheLogarithmOfTheWeightedSum) {
-  constexpr size_t experts = 5, vocabulary = 10'007;
-  constexpr float infinity = std::numeric_limits<float>::infinity();
-  const std::vector<double> weights = {0.02, 0.5, 0.3, 0.18, 0};
-  RandomStream random(3, "mixture");
-  Matrix x(experts, vocabulary);
-  for (float& value : std::span(x.data(), x.size())) value = -200 * static_cast<float>(random.uniform());
-  for (size_t v = 0; v < vocabulary; v += 3) x.row(1)[v] = std::numeric_limits<float>::quiet_NaN();
-  for (size_t v = 0; v < vocabulary; v += 5) x.row(2)[v] = -infinity;
-  for (size_t v = 0; v < vocabulary; ++v) x.row(4)[v] = 0;
-  std::vector<float> mixed(vocabulary);
-  log_mixture(x, weights, mixed);
-  for (size_t v = 0; v < vocabulary; ++v) {
-    double p = 0;
-    for (size_t e = 0; e < experts; ++e)
-      if (const double value = x.row(e)[v]; !std::isnan(value)) p += weights[e] * std::exp(value);
-    ASSERT_NEAR(mixed[v], std::log(p), 2e-5) << v;
-    ASSERT_GE(mixed[v], std::log(weights[0]) + x.row(0)[v] - 2e-5) << v;  // what the floor promises
-  }
 }
 
 }  // namespace

@@ -8,15 +8,14 @@
 
 namespace hone {
 
-// So many rows are few.
-inline constexpr size_t most_dotted_rows = 12;
+// More rows are oneDNN's.
+inline constexpr size_t max_dot_rows = 12;
 
 // Whether this processor has the instruction for it (AVX-512 VNNI).
 bool can_dot_bytes();
 
 // Outputs [begin, end) of sums [rows, out] = x [rows, in] · valuesᵀ, exact, on the caller's thread. begin is a multiple
-// of dotted_outputs, and so is end unless it is out; rows ≤ most_dotted_rows; in < 2^16, so that sums have room;
-// can_dot_bytes().
+// of dotted_outputs, and so is end unless it is out; rows ≤ max_dot_rows; in < most_int8_inputs; can_dot_bytes().
 inline constexpr size_t dotted_outputs = 4;
 void dot_bytes(const uint8_t* x, size_t rows, const Int8Weights& w, size_t begin, size_t end, int32_t* sums);
 

@@ -8,7 +8,7 @@
 
 namespace hone {
 
-// sums [rows, out] = x [rows, in] · valuesᵀ. Scales and row sums are the caller's. in < 2^16, so that sums have room.
+// sums [rows, out] = x [rows, in] · valuesᵀ. Scales and row sums are the caller's. in < most_int8_inputs.
 void multiply_bytes_exactly(const uint8_t* x, size_t rows, const Int8Weights& w, int32_t* sums);
 
 }  // namespace hone

@@ -218,7 +218,10 @@ float LogSumExp(std::span<const float> x) {
   const Float d;
   Vec tops = hn::Set(d, x[0]);
   size_t i = 0;
-  for (; i + hn::Lanes(d) <= x.size(); i += hn::Lanes(d)) tops = hn::Max(tops, hn::LoadU(d, x.data() + i));
+  for (; i + hn::Lanes(d) <= x.size(); i += hn::Lanes(d)) {
+    const Vec values = hn::LoadU(d, x.data() + i);
+    tops = hn::IfThenElse(hn::Gt(values, tops), values, tops);  // what is no number is passed over
+  }
   float top = hn::GetLane(hn::MaxOfLanes(d, tops));
   for (; i < x.size(); ++i) top = std::max(top, x[i]);
   Vec sum = hn::Zero(d);

@@ -89,9 +89,11 @@ Matrix Model::forward(std::span<const Sequence> batch, int first, int last, Matr
                             "{} rows or the model",
                             x.rows(), x.cols(), first, last, rows));
   for (const Sequence& s : batch)
-    if (s.cache && (tape || first != s.cache->first_layer_ || s.cache->kv_heads_ * s.cache->head_dim_ != kv_width ||
-                    last != s.cache->first_layer_ + static_cast<int>(s.cache->layers_.size())))
-      throw Error(ErrorCode::bad_input, "a cache holds other layers than these, or is used together with a tape");
+    if (s.cache &&
+        (tape || first != s.cache->first_layer_ || s.cache->kv_heads_ != static_cast<size_t>(c.kv_heads) ||
+         s.cache->head_dim_ != head_dim || last != s.cache->first_layer_ + static_cast<int>(s.cache->layers_.size())))
+      throw Error(ErrorCode::bad_input,
+                  "a cache holds other layers than these or another model's, or is used together with a tape");
   for (const AdapterRun& run : packed.adapters) impl_->check_fits(*run.adapter);
   CacheWrites writes(batch);
   if (tape) {

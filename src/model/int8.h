@@ -10,6 +10,9 @@
 
 namespace hone {
 
+// From so many inputs on, sums of products of bytes have no room in 32 bits.
+inline constexpr size_t most_int8_inputs = size_t{1} << 16;
+
 // weight[o, i] = scales[o] · values[o, i]. A view; owns nothing.
 struct Int8Weights {
   size_t out = 0;

@@ -144,6 +144,12 @@ void fill(Filler& filler, const Gguf& file, const Architecture& a, Weights& weig
 }  // namespace
 
 Weights::Weights(const Gguf& file, const Architecture& architecture, Precision precision) {
+  const ModelConfig& c = architecture.config;
+  const int inputs = std::max({c.width, c.ffn_width, c.heads * c.head_dim});
+  if (precision == Precision::int8 && static_cast<size_t>(inputs) >= most_int8_inputs)
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{}: in int8 the sums of rows of {} weights have no room; open the model in fp32",
+                            file.path().string(), inputs));
   Filler measure(file, precision, nullptr);
   fill(measure, file, architecture, *this);
   const size_t size = measure.size();
@@ -151,7 +157,7 @@ Weights::Weights(const Gguf& file, const Architecture& architecture, Precision p
   if (address == MAP_FAILED) throw std::bad_alloc();
   memory_.data = static_cast<std::byte*>(address);
   memory_.size = size;
-  // Every product walks through all of it: in huge pages addresses are translated without a miss.
+  // Every product walks through all of it: huge pages, where the system gives them, need few address translations.
   ::madvise(address, size, MADV_HUGEPAGE);
   Filler filler(file, precision, memory_.data);
   fill(filler, file, architecture, *this);

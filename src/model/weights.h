@@ -19,7 +19,7 @@ struct LayerWeights {
 
 class Weights {
  public:
-  // Throws Error{corrupt} naming file and tensor.
+  // Throws Error{corrupt} naming file and tensor, Error{unsupported} for rows that are too long for int8.
   Weights(const Gguf& file, const Architecture& architecture, Precision precision);
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
