@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "base/vnni.h"
 #include "model/byte_dots.h"
 
 namespace hone::test {
@@ -66,7 +67,7 @@ TEST(ByteProducts, AreExactForEveryShape) {
 TEST(ByteProducts, TheLargestSumsHaveRoom) { expect_room_for_the_largest_sums(multiply_bytes_exactly, {1, 4, 40}); }
 
 TEST(ByteDots, AreExactForEveryShape) {
-  if (!can_dot_bytes()) GTEST_SKIP() << "no AVX-512 VNNI here";
+  if (!has_vnni()) GTEST_SKIP() << "no AVX-512 VNNI here";
   std::vector<size_t> rows(max_dot_rows);
   std::iota(rows.begin(), rows.end(), 1);
   const Products in_two_parts = [](const uint8_t* x, size_t count, const Int8Weights& w, int32_t* sums) {

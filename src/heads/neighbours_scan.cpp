@@ -6,13 +6,8 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__x86_64__)
-#ifndef __clang__  // GCC 12 warns of its own header, at the place of use
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-#include <immintrin.h>
-#endif
+#include "base/vnni.h"
+#include "base/vnni_intrinsics.h"
 
 namespace hone {
 namespace {
@@ -21,11 +16,9 @@ constexpr size_t lanes = 16, vectors = panel_points / lanes;
 
 #if defined(__x86_64__)
 
-#define HONE_BYTE_PRODUCTS [[gnu::target("avx512f,avx512bw,avx512vl,avx512vnni")]]
-
 // U·V of a panel's points and some queries, [queries, panel_points].
 template <size_t queries>
-HONE_BYTE_PRODUCTS void multiply(const uint8_t* panel, size_t groups, const QueryScan* query, int32_t* products) {
+HONE_VNNI void multiply(const uint8_t* panel, size_t groups, const QueryScan* query, int32_t* products) {
   __m512i sums[queries][vectors];
 #pragma GCC unroll 4
   for (size_t q = 0; q < queries; ++q)
@@ -51,8 +44,8 @@ HONE_BYTE_PRODUCTS void multiply(const uint8_t* panel, size_t groups, const Quer
 }
 
 // The lowest possible scores of a panel's points; the bits of those that are below the limit.
-HONE_BYTE_PRODUCTS uint64_t lowest_scores(const PanelView& points, size_t first, const QueryScan& query,
-                                          const int32_t* products, float limit, float* lowest) {
+HONE_VNNI uint64_t lowest_scores(const PanelView& points, size_t first, const QueryScan& query, const int32_t* products,
+                                 float limit, float* lowest) {
   const __m512 scale = _mm512_set1_ps(query.scale), length = _mm512_set1_ps(query.length);
   const __m512 bound = _mm512_set1_ps(limit);
   uint64_t below = 0;
@@ -70,7 +63,7 @@ HONE_BYTE_PRODUCTS uint64_t lowest_scores(const PanelView& points, size_t first,
   return below;
 }
 
-HONE_BYTE_PRODUCTS size_t count_up_to(std::span<const float> values, float limit) {
+HONE_VNNI size_t count_up_to(std::span<const float> values, float limit) {
   size_t count = 0, i = 0;
   const __m512 bound = _mm512_set1_ps(limit);
   for (; i + lanes <= values.size(); i += lanes)
@@ -81,7 +74,7 @@ HONE_BYTE_PRODUCTS size_t count_up_to(std::span<const float> values, float limit
 }
 
 // The least and the largest.
-HONE_BYTE_PRODUCTS std::pair<float, float> range_of(std::span<const float> values) {
+HONE_VNNI std::pair<float, float> range_of(std::span<const float> values) {
   __m512 least = _mm512_set1_ps(values[0]), largest = least;
   size_t i = 0;
   for (; i + lanes <= values.size(); i += lanes) {
@@ -94,7 +87,7 @@ HONE_BYTE_PRODUCTS std::pair<float, float> range_of(std::span<const float> value
 }
 
 // Keeps the entries whose first value is below the limit, in place; their number.
-HONE_BYTE_PRODUCTS size_t keep_below(float limit, std::span<float> values, float* others, uint32_t* ids) {
+HONE_VNNI size_t keep_below(float limit, std::span<float> values, float* others, uint32_t* ids) {
   const __m512 bound = _mm512_set1_ps(limit);
   size_t left = 0;
   for (size_t i = 0; i < values.size(); i += lanes) {
@@ -110,10 +103,6 @@ HONE_BYTE_PRODUCTS size_t keep_below(float limit, std::span<float> values, float
   }
   return left;
 }
-
-#undef HONE_BYTE_PRODUCTS
-
-bool supported_here() { return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw"); }
 
 #else
 
@@ -145,8 +134,6 @@ size_t keep_below(float limit, std::span<float> values, float* others, uint32_t*
   return left;
 }
 
-bool supported_here() { return false; }
-
 #endif
 
 // A value that at least k of the values do not exceed, and hardly more do.
@@ -176,7 +163,7 @@ void scan_queries(const PanelView& points, size_t panel, const QueryScan* query,
 
 }  // namespace
 
-bool byte_products_supported() { return supported_here(); }
+bool byte_products_supported() { return has_vnni(); }
 
 void scan_panel(const PanelView& points, size_t panel, std::span<const QueryScan> queries,
                 std::span<Survivors> survivors) {

@@ -2,13 +2,7 @@
 
 #include <algorithm>
 
-#if defined(__x86_64__)
-#ifndef __clang__  // GCC 12 warns of its own header, at the place of use
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-#include <immintrin.h>
-#endif
+#include "base/vnni_intrinsics.h"
 
 namespace hone {
 
@@ -16,12 +10,10 @@ namespace hone {
 
 namespace {
 
-#define HONE_BYTE_DOTS [[gnu::target("avx512f,avx512bw,avx512vl,avx512vnni")]]
-
 constexpr size_t dotted_rows = 4;  // with four outputs 16 sums, four weights and a row fill 21 of 32 registers
 
 // The sums of four vectors' lanes.
-HONE_BYTE_DOTS inline __m128i sum_lanes(const __m512i (&v)[dotted_outputs]) {
+HONE_VNNI inline __m128i sum_lanes(const __m512i (&v)[dotted_outputs]) {
   const __m512i low = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
   const __m512i high = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
   const __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(low, high), _mm512_unpackhi_epi64(low, high));
@@ -31,7 +23,7 @@ HONE_BYTE_DOTS inline __m128i sum_lanes(const __m512i (&v)[dotted_outputs]) {
 
 // Four outputs of some rows, from output `first` on; outputs beyond the last repeat it and are not stored.
 template <size_t rows>
-HONE_BYTE_DOTS void dot(const uint8_t* x, const Int8Weights& w, size_t first, int32_t* sums) {
+HONE_VNNI void dot(const uint8_t* x, const Int8Weights& w, size_t first, int32_t* sums) {
   constexpr size_t step = 64;
   const size_t stride = w.stride ? w.stride : w.in, outputs = std::min(dotted_outputs, w.out - first);
   const int8_t* from[dotted_outputs];
@@ -58,14 +50,7 @@ HONE_BYTE_DOTS void dot(const uint8_t* x, const Int8Weights& w, size_t first, in
   for (size_t r = 0; r < rows; ++r) _mm_mask_storeu_epi32(sums + r * w.out + first, stored, sum_lanes(sum[r]));
 }
 
-#undef HONE_BYTE_DOTS
-
 }  // namespace
-
-bool can_dot_bytes() {
-  return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl");
-}
 
 void dot_bytes(const uint8_t* x, size_t rows, const Int8Weights& w, size_t begin, size_t end, int32_t* sums) {
   for (size_t first = begin; first < end; first += dotted_outputs)
@@ -82,8 +67,6 @@ void dot_bytes(const uint8_t* x, size_t rows, const Int8Weights& w, size_t begin
 }
 
 #else
-
-bool can_dot_bytes() { return false; }
 
 void dot_bytes(const uint8_t* /*x*/, size_t /*rows*/, const Int8Weights& /*w*/, size_t /*begin*/, size_t /*end*/,
                int32_t* /*sums*/) {}

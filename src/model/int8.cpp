@@ -11,6 +11,7 @@
 #include <numeric>
 
 #include "base/parallel.h"
+#include "base/vnni.h"
 #include "model/byte_dots.h"
 #include "model/byte_products.h"
 
@@ -246,7 +247,7 @@ void int8_forward(const Int8Rows& x, size_t first, size_t count, const Int8Weigh
     (sums + r * w.out, x.scales[p], x.outliers[p], w, begin, end, steps ? steps + done + r : nullptr, bias,
      y.row(done + r).data());
   };
-  if (count <= std::min(max_dot_rows, block) && can_dot_bytes() && sums_have_room()) {
+  if (count <= std::min(max_dot_rows, block) && has_vnni() && sums_have_room()) {
     constexpr size_t outputs = 64;
     parallel_ranges((w.out + outputs - 1) / outputs, 1, [&](size_t from, size_t to) {
       const size_t begin = from * outputs, end = std::min(to * outputs, w.out);
