@@ -41,6 +41,15 @@ TEST_F(Misuse, ACacheHoldsAllLayersOfAPass) {
     HONE_EXPECT_ERROR(KvCache(*model, first, last), ErrorCode::bad_input, "does not fit a model");
 }
 
+TEST_F(Misuse, ACacheIsOfItsOwnModel) {
+  const auto other = Model::open(tiny_model("gemma3"));
+  ASSERT_NE(other->config().head_dim, model->config().head_dim);
+  KvCache cache(*other, 0, layers);
+  const Sequence sequence{.tokens = text, .cache = &cache};
+  HONE_EXPECT_ERROR(forward({&sequence, 1}, 0, layers), ErrorCode::bad_input, "another model's");
+  EXPECT_EQ(cache.length(), 0U);
+}
+
 TEST_F(Misuse, TwoSequencesNeedTwoCaches) {
   KvCache cache(*model, 0, layers);
   const std::vector<Sequence> batch(2, Sequence{.tokens = text, .cache = &cache});
