@@ -129,9 +129,12 @@ TEST_F(DigitShiftReport, EachHalfIsJudgedByTheStepsThatAreBestOnTheOther) {
   for (const double c : rates)
     for (const std::string condition : {"clean", "noisy"}) {
       std::array<std::vector<double>, 2> sums = {std::vector<double>(longest + 1), std::vector<double>(longest + 1)};
-      for (size_t t = 0; t <= longest; ++t) {
-        const std::vector<double> squares = errors(c, t, condition);
-        for (size_t i = 0; i < squares.size(); ++i) sums[i % 2][t] += squares[i];
+      size_t seen = 0;
+      for (const HandMade& task : drawn) {
+        if (task.noisy != (condition == "noisy")) continue;
+        const std::vector<double> path = task.path(c);
+        std::vector<double>& half = sums[seen++ % 2];
+        for (size_t t = 0; t <= longest; ++t) half[t] += std::pow(path[t] - task.target, 2);
       }
       const auto best = [](const std::vector<double>& half) {
         return static_cast<size_t>(std::ranges::min_element(half) - half.begin());

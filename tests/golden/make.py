@@ -10,6 +10,7 @@ MiniLM reads texts.txt line by line, then the first 512 tokens of text.txt; toke
 """
 import argparse
 import json
+import os
 import pathlib
 
 import torch
@@ -35,8 +36,7 @@ def main():
     parser.add_argument("--real", nargs=3, metavar=("SMOLLM2", "GEMMA3", "MINILM"), help="golden values of the real models")
     parser.add_argument("--threads", type=int, help="default: all cores")
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))  # torch's own choice may be one
 
     models, values = options.output / "models", options.output / "values"
     if options.arrays:

@@ -124,6 +124,7 @@ def main():
     if not (options.data / "ttt_mnist").is_dir():
         print(f"needs {options.data}/ttt_mnist: absent, nothing is compared")
         return
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # torch's own choice may be one
     torch.manual_seed(0)
     nets = [net for net in NETS if options.net in net]
     results = [compare(net, options.data, options.program, options.queries) for net in nets]
