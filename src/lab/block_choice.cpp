@@ -22,8 +22,10 @@ struct Judge {
   std::span<const double> residuals;
   double answer, truth, rho;
 
-  // Adds the errors of a set after so many steps to `choice`'s entry `at`, `share` of each.
-  void add(std::span<const size_t> chosen, size_t steps, double share, MethodErrors& choice, size_t at) const {
+  // Adds the errors of a set after so many steps to `choice`'s entry `at`, `share` of each. The same blocks have the
+  // same errors to the last bit, in whatever order they were chosen.
+  void add(std::vector<size_t> chosen, size_t steps, double share, MethodErrors& choice, size_t at) const {
+    std::ranges::sort(chosen);
     const decide::BlockSum sum = decide::sum_blocks(blocks, chosen);
     const decide::Spectrum spectrum(sum.kernel);
     const std::vector<double> r = spectrum.coordinates(residuals, "residuals");
@@ -79,10 +81,11 @@ std::vector<MethodErrors> compare_block_methods(const PromptKernels& kernels, st
     choices.push_back({std::string(method), std::vector<double>(options.budgets.size()),
                        std::vector<double>(options.budgets.size())});
   for (size_t at = 0; at < options.budgets.size(); ++at) {
-    for (size_t draw = 0; draw < options.random_draws; ++draw) {
+    const size_t draws = options.budgets[at] < all ? options.random_draws : 1;  // there is one way to draw all
+    for (size_t draw = 0; draw < draws; ++draw) {
       const uint64_t seed = RandomStream(options.seed, fmt::format("{}/{}", options.stream, draw)).next();
-      judge.add(decide::random_blocks(all, options.budgets[at], seed), options.steps,
-                1 / static_cast<double>(options.random_draws), choices[0], at);
+      judge.add(decide::random_blocks(all, options.budgets[at], seed), options.steps, 1 / static_cast<double>(draws),
+                choices[0], at);
     }
     for (size_t m = 1; m < all_methods.size(); ++m) {
       const std::vector<size_t> chosen = first(orders[m - 1], all_methods[m] == "All" ? all : options.budgets[at]);
