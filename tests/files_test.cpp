@@ -1,6 +1,10 @@
 // Folders: what is there, what is made, and what the system refuses.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "base/files.h"
 #include "lab/text_corpora.h"
@@ -40,6 +44,31 @@ TEST(Files, ANewFileHasTheUsualPermissionsAndAnOldOneKeepsIts) {
   EXPECT_EQ(permissions_of(kept), fs::perms::owner_read | fs::perms::owner_write | fs::perms::group_read);
   EXPECT_EQ(read_file(kept), "after");
   EXPECT_EQ(folder_entries(folder.path()).size(), 2U);
+}
+
+TEST(Files, ALinkStaysAndWhatItLeadsToIsReplaced) {
+  const TemporaryFolder folder;
+  const fs::path file = folder.write("there/file", "before"), link = folder.path() / "link";
+  fs::create_symlink("there/file", link);
+  write_file_atomically(link, "after");
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_EQ(read_file(file), "after");
+  EXPECT_EQ(folder_entries(folder.path() / "there").size(), 1U);
+}
+
+TEST(Files, APipeIsWrittenTo) {
+  const TemporaryFolder folder;
+  const fs::path pipe = folder.path() / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  ASSERT_GE(reader, 0);
+  write_file_atomically(pipe, "for the reader");
+  std::string got(100, '\0');
+  got.resize(static_cast<size_t>(std::max<ssize_t>(0, ::read(reader, got.data(), got.size()))));
+  ::close(reader);
+  EXPECT_EQ(got, "for the reader");
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  EXPECT_EQ(folder_entries(folder.path()).size(), 1U);
 }
 
 TEST(Folders, AreMadeOnce) {

@@ -61,6 +61,13 @@ int open_beside(const std::filesystem::path& path, std::string& temporary) {
   return -1;
 }
 
+// A device or a pipe: there is nothing to put in its place.
+void write_as_it_stands(const std::filesystem::path& path, std::span<const std::string_view> parts) {
+  const Descriptor fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (fd < 0 || !std::ranges::all_of(parts, [&](std::string_view part) { return write_all(fd, part); }))
+    fail(path, "write");
+}
+
 template <class Digest>
 std::string hex(const Digest& digest) {
   std::string text;
@@ -131,14 +138,18 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::string_view> parts) {
-  std::string temporary;
-  const Descriptor fd(open_beside(path, temporary));
-  if (fd < 0) fail(path, "write beside");
   struct stat before {};
   const bool replaces = ::stat(path.c_str(), &before) == 0;
+  if (replaces && !S_ISREG(before.st_mode)) return write_as_it_stands(path, parts);
+  std::error_code ignored;
+  std::filesystem::path file = replaces ? std::filesystem::canonical(path, ignored) : path;
+  if (file.empty()) file = path;
+  std::string temporary;
+  const Descriptor fd(open_beside(file, temporary));
+  if (fd < 0) fail(path, "write beside");
   const auto write = [&](std::string_view part) { return write_all(fd, part); };
   if (!std::ranges::all_of(parts, write) || (replaces && ::fchmod(fd, before.st_mode & 07777) != 0) ||
-      ::fsync(fd) != 0 || ::rename(temporary.c_str(), path.c_str()) != 0) {
+      ::fsync(fd) != 0 || ::rename(temporary.c_str(), file.c_str()) != 0) {
     const int reason = errno;
     ::unlink(temporary.c_str());
     errno = reason;

@@ -37,8 +37,9 @@ std::string_view advice_for(int reason);
 // The whole file. Throws Error{not_found, io} naming the path.
 std::string read_file(const std::filesystem::path& path);
 
-// Writes beside `path`, flushes to disk, renames: afterwards the old file or the new one is there, never half of one.
-// Throws Error{io} naming the path (full disk, permissions); the old file is then untouched.
+// Writes beside `path`, flushes to disk, renames: afterwards the old file or the new one is there, never half of one. A
+// link stays, what it leads to is replaced; a device or a pipe is written to as it stands. Throws Error{io} naming the
+// path (full disk, permissions); the old file is then untouched.
 void write_file_atomically(const std::filesystem::path& path, std::string_view contents);
 // The parts one after the other.
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::string_view> parts);
