@@ -236,8 +236,8 @@ TEST_F(FewShotCommand, WordsForAReader) {
 TEST_F(FewShotCommand, ExplainDrawsEveryPart) {
   const Result result = run_program({"explain", llama, "--examples", csv, "--query", "old wood", "--layers", "2"});
   EXPECT_EQ(result.code, 0) << result.err;
-  for (const char* part :
-       {"leave-one-out residuals", "spectrum", "steps", "T_MAP", "blocks", "L1", "v0", "Adapted predictions"})
+  for (const char* part : {"leave-one-out residuals", "spectrum", "fitted  Bayes", "weight in the answer, p(",
+                           "predicts", "T_MAP", "blocks", "L1", "v0", "Adapted predictions"})
     EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
   const json object = object_of({"explain", llama, "--examples", csv, "--query", "old wood", "--json"});
   expect_keys(object, {"model", "query", "label", "classes", "hone", "sentence"});

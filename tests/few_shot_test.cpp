@@ -83,6 +83,23 @@ TEST_P(FewShots, LinearisedPredictionIsWhatItsPartsSay) {
   EXPECT_NEAR(answer.classes[0].in_context, 1 / (1 + std::exp(-margins[0])), 1e-4);
 }
 
+// Without a step they are the model's own, and each number of steps has probabilities of its own.
+TEST_P(FewShots, PredictionsAlongSteps) {
+  const FewShotAnswer answer = FewShot(model, several_tokens, {.layers = 1}).answer("blue hat");
+  ASSERT_EQ(answer.classes.size(), 3U);
+  for (size_t c = 0; c < 3; ++c)
+    EXPECT_NEAR(answer.prediction_along_steps(0)[c], answer.classes[c].in_context, 1e-6) << c;
+  EXPECT_NE(answer.prediction_along_steps(1), answer.prediction_along_steps(30));
+  for (const size_t t : {1, 30}) {
+    double sum = 0;
+    for (const double p : answer.prediction_along_steps(t)) sum += p;
+    EXPECT_NEAR(sum, 1, 1e-12);
+  }
+  EXPECT_THROW((void)answer.prediction_along_steps(31), std::out_of_range);
+  const FewShotAnswer number = FewShot(model, numbers, {.task = Task::regression, .layers = 1}).answer("six");
+  EXPECT_EQ(number.prediction_along_steps(3), number.report.outputs_along_steps[3]);
+}
+
 // log p of a label is the sum over its tokens, and labels may begin alike.
 TEST_P(FewShots, LabelsOfSeveralTokens) {
   const std::string query = "blue hat";

@@ -40,7 +40,8 @@ class Readout {
   static Readout log_probability(std::vector<Token> labels, size_t index);
 
   std::span<const Token> labels() const { return labels_; }
-  // The value at logits z [labels]; ∂value/∂z is written to d_z [labels].
+  // The value at logits z [labels]; ∂value/∂z is written to d_z [labels]. Throws Error{bad_input} unless both have one
+  // entry per label.
   double value(std::span<const float> z, std::span<float> d_z) const;
 
  private:
@@ -191,6 +192,10 @@ struct FewShotAnswer {
   // Regression only. The mixture is one of Gaussians with this standard deviation.
   double value = 0, in_context_value = 0, adapted_value = 0, deviation = 0;
   FewShotReport report;
+
+  // What report.outputs_along_steps[t] says: the classes' probabilities [C], in regression the number alone [1].
+  // Throws std::out_of_range where there is no such t.
+  std::vector<double> prediction_along_steps(size_t t) const;
 };
 
 // A prompt of labelled examples, ready for queries. Construction does what all queries share: leave-one-out passes, one

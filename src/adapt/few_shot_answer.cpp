@@ -122,7 +122,7 @@ QueryReading FewShot::Impl::read_with_gradients(const std::vector<Token>& prompt
         for (size_t i = 0; i < m; ++i) along.row(b)[i] += static_cast<float>(direction[o]) * rows_of_query[b].row(o)[i];
     const BlockCandidates candidates{blocks,    {kernels, along},     *full,
                                      residuals, signal.lambda_star(), squared_length(own, direction)};
-    report.blocks = choose_blocks(candidates, options);
+    report.blocks = choose_blocks(candidates, options, watch.cancel);
     for (size_t b = 0; b < blocks.size(); ++b)
       if (report.blocks[b].chosen) chosen.push_back(b);
   }
@@ -244,6 +244,14 @@ FewShotAnswer FewShot::Impl::answer(std::string_view query, const Watch& watch) 
   }
   mix(base, options.exact_update ? report.updated : linearised, result);
   return result;
+}
+
+std::vector<double> FewShotAnswer::prediction_along_steps(size_t t) const {
+  const std::vector<double>& f = report.outputs_along_steps.at(t);
+  if (classes.empty()) return f;
+  std::vector<double> p = LabelOutputs::contrasts(std::vector<std::vector<Token>>(classes.size())).log_probabilities(f);
+  for (double& each : p) each = std::exp(each);
+  return p;
 }
 
 }  // namespace hone

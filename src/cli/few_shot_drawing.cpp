@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "cli/few_shot_plots.h"
+#include "cli/terminal_text.h"
 
 namespace hone::cli {
 namespace {
@@ -71,19 +72,28 @@ std::string spectrum_drawing(const FewShotReport& report) {
   return text;
 }
 
-std::string steps_drawing(const FewShotReport& report) {
+// The answer's own class; in regression the number.
+size_t answered(const FewShotAnswer& answer) {
+  const auto at = std::ranges::find(answer.classes, answer.label, &ClassProbability::label);
+  return at == answer.classes.end() ? 0 : static_cast<size_t>(at - answer.classes.begin());
+}
+
+std::string steps_drawing(const FewShotAnswer& answer) {
+  constexpr size_t title_width = 40;
+  const FewShotReport& report = answer.report;
   const decide::StepPosterior& posterior = report.decisions.front().posterior;
   const size_t size = posterior.steps.size(), stride = (size + most_rows - 1) / most_rows;
   const double largest = largest_size(posterior.weights);
   std::string text =
       fmt::format("steps: evidence (lower is better), posterior, leave-one-out bits, weight in the answer, {}\n",
-                  report.outputs > 1 ? "first output at the query" : "output at the query");
-  text += "     T   evidence  posterior                 bits  weight   output\n";
+                  answer.classes.empty() ? "prediction" : fmt::format("p({})", one_line(answer.label, title_width)));
+  text += "     T   evidence  posterior                 bits  weight  predicts\n";
   for (size_t t = 0; t < size; ++t) {
     if (t % stride != 0 && t != posterior.best) continue;
-    text += fmt::format("  {:4g}{} {:9.3f}  {}  {:8.3f}  {:6.3f}  {:7.3f}\n", posterior.steps[t],
+    text += fmt::format("  {:4g}{} {:9.3f}  {}  {:8.3f}  {:6.3f}  {:8.3f}\n", posterior.steps[t],
                         t == posterior.best ? "*" : " ", posterior.scores[t], bar(posterior.weights[t] / largest),
-                        report.leave_one_out_losses[t], report.weights[t], report.outputs_along_steps[t][0]);
+                        report.leave_one_out_losses[t], report.weights[t],
+                        answer.prediction_along_steps(t)[answered(answer)]);
   }
   return text + "  * T_MAP\n";
 }
@@ -140,7 +150,7 @@ ModeShares mode_shares(const FewShotReport& report) {
 
 std::string few_shot_drawing(const FewShotAnswer& answer) {
   const FewShotReport& report = answer.report;
-  return fmt::format("{}\n{}\n{}\n{}", residuals_drawing(report), spectrum_drawing(report), steps_drawing(report),
+  return fmt::format("{}\n{}\n{}\n{}", residuals_drawing(report), spectrum_drawing(report), steps_drawing(answer),
                      blocks_drawing(report));
 }
 

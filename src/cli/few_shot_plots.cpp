@@ -4,11 +4,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <numeric>
 #include <system_error>
+#include <utility>
 
 #include "base/files.h"
 #include "base/subprocess.h"
+#include "cli/terminal_text.h"
 
 namespace hone::cli {
 namespace {
@@ -105,15 +109,34 @@ std::string blocks_plot(const FewShotReport& report, const std::filesystem::path
                       ticks, columns.size() - 1);
 }
 
-std::string prediction_plot(const FewShotReport& report, const std::filesystem::path& directory) {
-  const decide::StepPosterior& posterior = report.decisions.front().posterior;
-  std::string script = start_of(directory, "prediction", "Outputs at the query along T") + "$d << EOD\n";
-  for (size_t t = 0; t < posterior.steps.size(); ++t)
-    script += fmt::format("{} {:.9g}\n", posterior.steps[t], fmt::join(report.outputs_along_steps[t], " "));
-  script += "EOD\nset xlabel 'T'\nset ylabel 'output'\nplot ";
-  for (size_t o = 0; o < report.outputs; ++o)
+// The classes that are likeliest for some T, most first.
+std::vector<size_t> likeliest_classes(const std::vector<std::vector<double>>& predictions, size_t most) {
+  std::vector<double> largest(predictions.front().size());
+  for (const std::vector<double>& p : predictions)
+    for (size_t c = 0; c < p.size(); ++c) largest[c] = std::max(largest[c], p[c]);
+  std::vector<size_t> order(largest.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, std::greater(), [&](size_t c) { return largest[c]; });
+  order.resize(std::min(order.size(), most));
+  return order;
+}
+
+std::string prediction_plot(const FewShotAnswer& answer, const std::filesystem::path& directory) {
+  constexpr size_t most_curves = 6, title_width = 40;
+  const std::vector<double>& steps = answer.report.decisions.front().posterior.steps;
+  std::vector<std::vector<double>> predictions;
+  for (size_t t = 0; t < steps.size(); ++t) predictions.push_back(answer.prediction_along_steps(t));
+  const bool numbers = answer.classes.empty();
+  std::string script = start_of(directory, "prediction", "What so many steps predict") + "$d << EOD\n";
+  for (size_t t = 0; t < steps.size(); ++t)
+    script += fmt::format("{} {:.9g}\n", steps[t], fmt::join(predictions[t], " "));
+  script += fmt::format("EOD\nset xlabel 'T'\nset ylabel '{}'\n{}plot ", numbers ? "prediction" : "probability",
+                        numbers ? "" : "set yrange [0:1]\n");
+  bool first = true;
+  for (const size_t c : likeliest_classes(predictions, most_curves))
     script +=
-        fmt::format("{}$d using 1:{} with linespoints pt 7 ps 0.4 title 'output {}'", o > 0 ? ", " : "", o + 2, o + 1);
+        fmt::format("{}$d using 1:{} with linespoints pt 7 ps 0.4 {}", std::exchange(first, false) ? "" : ", ", c + 2,
+                    numbers ? "notitle" : "title " + quoted(one_line(answer.classes[c].label, title_width)));
   return script + "\n";
 }
 
@@ -143,8 +166,9 @@ void write_few_shot_plots(const FewShotAnswer& answer, const std::filesystem::pa
   make_folder(directory);
   const FewShotReport& report = answer.report;
   std::string script = "set terminal svg size 640,400 dynamic enhanced background rgb 'white'\n";
-  for (const auto plot : {residuals_plot, spectrum_plot, evidence_plot, filter_plot, blocks_plot, prediction_plot})
+  for (const auto plot : {residuals_plot, spectrum_plot, evidence_plot, filter_plot, blocks_plot})
     script += plot(report, directory);
+  script += prediction_plot(answer, directory);
   const TemporaryScript file(directory / ".plots.gnuplot", script);
   const int status = run_process({"gnuplot", file.path()}, {}, cancel);
   if (status == 127)

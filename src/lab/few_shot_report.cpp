@@ -10,7 +10,6 @@
 #include <map>
 #include <numeric>
 
-#include "adapt/label_outputs.h"
 #include "base/rounding.h"
 #include "lab/number_list.h"
 
@@ -25,14 +24,11 @@ constexpr std::array<std::string_view, 5> titles = {
 std::string column(std::string_view method, std::string_view what) { return fmt::format("{}_{}", method, what); }
 
 std::vector<double> probabilities(const FewShotAnswer& answer, std::string_view method) {
-  std::vector<double> p;
   if (method == "map" || method == "eight") {
-    const FewShotReport& report = answer.report;
-    const size_t t = method == "eight" ? fixed_steps : report.decisions.front().posterior.best;
-    const LabelOutputs outputs = LabelOutputs::contrasts(std::vector<std::vector<Token>>(answer.classes.size()));
-    for (const double log_p : outputs.log_probabilities(report.outputs_along_steps.at(t))) p.push_back(std::exp(log_p));
-    return p;
+    const size_t t = method == "eight" ? fixed_steps : answer.report.decisions.front().posterior.best;
+    return answer.prediction_along_steps(t);
   }
+  std::vector<double> p;
   for (const ClassProbability& c : answer.classes)
     p.push_back(method == "in_context" ? c.in_context : method == "hone" ? c.answer : c.adapted);
   return p;
