@@ -256,6 +256,11 @@ TEST(Blocks, MistakesAreErrors) {
   HONE_EXPECT_ERROR(greedy_blocks(blocks.view(), full, {}, rho, 8, 2), ErrorCode::bad_input, "residuals: 0");
   HONE_EXPECT_ERROR(exact_blocks(blocks.view(), full, -1, 1, rho, 8, 2), ErrorCode::bad_input, "κ_x");
   HONE_EXPECT_ERROR(exact_blocks(blocks.view(), full, 1, infinity, rho, 8, 2), ErrorCode::bad_input, "s²");
+  const CancelToken cancelled;
+  cancelled.cancel();
+  HONE_EXPECT_ERROR(greedy_blocks(blocks.view(), full, blocks.residuals, rho, 8, 2, cancelled), ErrorCode::cancelled,
+                    "");
+  HONE_EXPECT_ERROR(exact_blocks(blocks.view(), full, 1, 1, rho, 8, 2, cancelled), ErrorCode::cancelled, "");
   blocks.queries.row(2)[1] = std::numeric_limits<float>::quiet_NaN();
   HONE_EXPECT_ERROR(greedy_blocks(blocks.view(), full, blocks.residuals, rho, 8, 2), ErrorCode::bad_input, "query");
   HONE_EXPECT_ERROR(top_blocks(block_scores(blocks.view(), full, 1).query, 2), ErrorCode::bad_input, "scores: value 2");

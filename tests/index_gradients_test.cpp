@@ -107,6 +107,17 @@ TEST_P(IndexGradients, StayWithinTheBudget) {
   EXPECT_EQ(rows_of(store()).files, 5u);
   EXPECT_LE(rows_of(store()).bytes, budget);
   EXPECT_EQ(index(limited)["gradients_computed"], 0);
+  // Nor is one computed to be thrown away: that would be cancelled.
+  const auto model = Model::open(model_file());
+  {
+    const Store reader = Store::open(store(), identity_of(*model));
+    Watch watch;
+    watch.progress = [&](const Progress& progress) {
+      if (progress.done == 5) watch.cancel.cancel();
+    };
+    EXPECT_EQ(store_gradients(*model, reader, load_statistics(*model, reader, -1), budget, watch).chunks, 5U);
+    EXPECT_TRUE(watch.cancel.cancelled());
+  }
   // An answer needs other rows: it computes them, and keeps no more than the budget.
   EXPECT_GT(complete({"--gradient-budget", std::to_string(budget)})["gradients_computed"], 0);
   EXPECT_LE(rows_of(store()).bytes, budget);

@@ -102,6 +102,8 @@ TEST_F(Misuse, AdditionsOfAnotherShape) {
   expect_refused(quantized, "to L0.q");
   rank.low_rank.emplace(q, Adapter::LowRank{Matrix(2, in), Matrix(out, 3)});
   expect_refused(rank, "rank 2");
+  rank.low_rank.insert_or_assign(q, Adapter::LowRank{Matrix(0, in), Matrix(out, 0)});
+  expect_refused(rank, "rank 0");
   beyond.dense.emplace(MatrixId{layers, MatrixKind::q}, Matrix(out, in));
   expect_refused(beyond, "layers");
 
@@ -121,6 +123,9 @@ TEST_F(Misuse, RowsThatAreNotTheLastLayers) {
   HONE_EXPECT_ERROR(model->logits(wide), ErrorCode::bad_input, "last layer");
   HONE_EXPECT_ERROR(model->logits(wide, some), ErrorCode::bad_input, "last layer");
   HONE_EXPECT_ERROR(model->losses(wide, some), ErrorCode::bad_input, "last layer");
+  HONE_EXPECT_ERROR(model->logits(right, std::span<const Token>()), ErrorCode::bad_input, "no tokens");
+  HONE_EXPECT_ERROR(model->head_backward(right, Matrix(2, 0), std::span<const Token>()), ErrorCode::bad_input,
+                    "no tokens");
   HONE_EXPECT_ERROR(model->head_backward(wide, Matrix(2, vocabulary)), ErrorCode::bad_input, "last layer");
   HONE_EXPECT_ERROR(model->head_backward(right, Matrix(2, vocabulary - 1)), ErrorCode::bad_input, "does not fit");
   HONE_EXPECT_ERROR(model->head_backward(right, Matrix(1, vocabulary)), ErrorCode::bad_input, "does not fit");

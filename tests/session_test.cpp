@@ -171,6 +171,14 @@ TEST_F(SessionTest, MissingAndDamagedStatistics) {
   misshapen.blocks.begin()->second.row.pop_back();
   empty.set_value(key, misshapen.serialize());
   HONE_EXPECT_ERROR(load_statistics(*model, empty, -1), ErrorCode::corrupt, "do not fit");
+  CorpusStatistics of_other_layers = shared->statistics;
+  --of_other_layers.first_layer;
+  empty.set_value(key, of_other_layers.serialize());
+  HONE_EXPECT_ERROR(load_statistics(*model, empty, -1), ErrorCode::corrupt, "do not fit");
+  CorpusStatistics more = shared->statistics;
+  more.blocks.emplace(MatrixId{layer - 1, MatrixKind::q}, more.blocks.begin()->second);
+  empty.set_value(key, more.serialize());
+  HONE_EXPECT_ERROR(load_statistics(*model, empty, -1), ErrorCode::corrupt, "do not fit");
 }
 
 TEST_F(SessionTest, ACorpusTooSmallToLearnFromIsAnError) {

@@ -222,6 +222,9 @@ TEST(StepDirections, NothingMovesWithoutResiduals) {
   kernel(0, 0) = kernel(1, 1) = 1;
   EXPECT_TRUE(step_directions(decide::Spectrum(kernel), zero, 0.5, steps, 1e-4).vectors.empty());
   EXPECT_EQ(step_directions(decide::Spectrum(kernel), one, 0.5, steps, 1e-4).vectors.size(), 1U);
+  const CancelToken cancelled;
+  cancelled.cancel();
+  EXPECT_THROW(step_directions(decide::Spectrum(kernel), one, 0.5, steps, 1e-4, cancelled), Error);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "store/walk.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -160,6 +161,16 @@ TEST(Walk, IgnoreFilesThatCannotBeReadAreReported) {
   EXPECT_EQ(names(found, scratch.path()), Names{"x.txt"});
   ASSERT_EQ(found.skipped.size(), 1u);
   EXPECT_NE(found.skipped[0].path.find(".gitignore"), std::string::npos);
+}
+
+TEST(Walk, TimesThatNanosecondsDoNotReach) {
+  const TemporaryFolder scratch;
+  const fs::path file = scratch.write("a", "x");
+  const timespec far[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, {.tv_sec = 10'413'792'000, .tv_nsec = 0}};  // 2300
+  ASSERT_EQ(::utimensat(AT_FDCWD, file.c_str(), far, 0), 0);
+  const Walk found = walk({scratch.path()}, {});
+  ASSERT_EQ(found.files.size(), 1u);
+  EXPECT_GT(found.files[0].mtime_ns, 2'000'000'000'000'000'000);
 }
 
 TEST(Walk, PassesOverPipes) {

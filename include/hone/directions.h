@@ -1,4 +1,5 @@
 // directions: which blocks (layer, matrix, head) to adapt, within a budget ([DTV]; the exact criterion is ours).
+// Functions only read what they are given: any number of threads may call them.
 #pragma once
 
 #include <span>
@@ -57,17 +58,18 @@ struct BlockPath {
 // Query-Aware greedy, the rule of [DTV]'s experiments: adds the block b that maximises (k_xᵀ q_T(K_S + K^(b)) r)² with
 // k_x = k_S + k_x^(b). q_T(K)v is computed by its recurrence w ← w + ρ(v − Kw), T − 1 products and no
 // eigendecomposition per candidate (from T = 12 n on one each). Ties go to the smallest index. `residuals` [n] are r.
-// O(budget · B · min(T, 12 n) · n²). Throws Error{bad_input} unless 0 ≤ ρ < 1/λ_max(K), T > 0; so does exact_blocks.
+// O(budget · B · min(T, 12 n) · n²). Throws Error{bad_input} unless 0 ≤ ρ < 1/λ_max(K), T > 0, and Error{cancelled}; so
+// does exact_blocks.
 BlockPath greedy_blocks(const BlockKernels& blocks, const Spectrum& full, std::span<const double> residuals, double rho,
-                        size_t steps, size_t budget);
+                        size_t steps, size_t budget, const CancelToken& cancel = {});
 
 // The expected squared error at the query, in units of τ², of the rule wᵀr when r = Jθ + noise, θ ~ N(0, I), noise s²:
 //   κ_x − 2wᵀk_x + wᵀ(K + s²I)w,   κ_x = ‖∇_w B‖² over all candidate parameters, K and k_x over all blocks.
 // With w = q_T(K_S)k_S it judges a set of blocks and T together, cross terms included. `full` is sum_blocks(blocks).
 double rule_risk(const BlockSum& full, double query_norm, double noise, std::span<const double> weights);
 // Forward selection by that risk: adds the block whose best T in 1 … most_steps gives the least risk; `values` are
-// risks.
+// risks. O(budget · B · most_steps · n²).
 BlockPath exact_blocks(const BlockKernels& blocks, const Spectrum& full, double query_norm, double noise, double rho,
-                       size_t most_steps, size_t budget);
+                       size_t most_steps, size_t budget, const CancelToken& cancel = {});
 
 }  // namespace hone::decide

@@ -6,7 +6,8 @@
 namespace hone {
 namespace {
 
-std::vector<size_t> chosen(const BlockCandidates& c, const decide::BlockScores& scores, const FewShotOptions& options) {
+std::vector<size_t> chosen(const BlockCandidates& c, const decide::BlockScores& scores, const FewShotOptions& options,
+                           const CancelToken& cancel) {
   using Subspace = FewShotOptions::Subspace;
   const size_t budget = std::min(options.budget, c.ids.size());
   // Without a signal, the noise is so large that the criterion sees the kernel's scale no more.
@@ -20,13 +21,14 @@ std::vector<size_t> chosen(const BlockCandidates& c, const decide::BlockScores& 
       const bool fixed = options.steps == FewShotOptions::Steps::fixed && options.fixed_steps > 0;
       const double rho = decide::step_size(c.full, options.step);
       return decide::greedy_blocks(c.kernels, c.full, c.residuals, rho, fixed ? options.fixed_steps : published_steps,
-                                   budget)
+                                   budget, cancel)
           .chosen;
     }
     case Subspace::exact: {
       const double rho = decide::step_size(c.full, options.step);
       const size_t most_steps = std::max<size_t>(1, options.max_steps);
-      return decide::exact_blocks(c.kernels, c.full, c.query_norm, finite_noise, rho, most_steps, budget).chosen;
+      return decide::exact_blocks(c.kernels, c.full, c.query_norm, finite_noise, rho, most_steps, budget, cancel)
+          .chosen;
     }
     case Subspace::last_layer: {
       std::vector<int> layers;
@@ -42,12 +44,13 @@ std::vector<size_t> chosen(const BlockCandidates& c, const decide::BlockScores& 
 
 }  // namespace
 
-std::vector<BlockChoice> choose_blocks(const BlockCandidates& candidates, const FewShotOptions& options) {
+std::vector<BlockChoice> choose_blocks(const BlockCandidates& candidates, const FewShotOptions& options,
+                                       const CancelToken& cancel) {
   const decide::BlockScores scores = decide::block_scores(candidates.kernels, candidates.full, candidates.noise);
   std::vector<BlockChoice> choices;
   for (size_t b = 0; b < candidates.ids.size(); ++b)
     choices.push_back({candidates.ids[b], scores.trace[b], scores.query[b], false});
-  for (const size_t b : chosen(candidates, scores, options)) choices[b].chosen = true;
+  for (const size_t b : chosen(candidates, scores, options, cancel)) choices[b].chosen = true;
   return choices;
 }
 

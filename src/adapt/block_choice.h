@@ -17,6 +17,8 @@ struct BlockCandidates {
 };
 
 // Scores of all candidates, and `budget` of them chosen as `options` say. ρ is safe for every subset: c/λ_max of all.
-std::vector<BlockChoice> choose_blocks(const BlockCandidates& candidates, const FewShotOptions& options);
+// Throws Error{cancelled}.
+std::vector<BlockChoice> choose_blocks(const BlockCandidates& candidates, const FewShotOptions& options,
+                                       const CancelToken& cancel);
 
 }  // namespace hone

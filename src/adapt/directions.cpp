@@ -44,10 +44,14 @@ class GradientRowSink : public GradientSink {
   std::vector<std::byte> row_;
 };
 
+// With one token there is nothing to predict.
+bool has_gradient(const Model& model, const Chunk& chunk) { return with_bos(model, chunk.tokens).size() >= 2; }
+
+// Empty without a gradient, else as long as empty_gradient_row().
 std::vector<std::byte> gradient_row(const Model& model, const Chunk& chunk, const CorpusStatistics& statistics,
                                     const CancelToken& cancel) {
+  if (!has_gradient(model, chunk)) return {};
   const std::vector<Token> tokens = with_bos(model, chunk.tokens);
-  if (tokens.size() < 2) return {};
   GradientRowSink sink(statistics);
   GradientSink* sinks[] = {&sink};
   // Four bits a value lose more than products in int8 do.
@@ -60,11 +64,14 @@ std::vector<std::byte> gradient_row(const Model& model, const Chunk& chunk, cons
 namespace {
 
 // Marks the rows that are kept as used, the first chunks' last: what has to go for the first rows are then the last.
-void prefer_first_rows(const Model& model, const Store& store, int first_layer, std::vector<int64_t> ids) {
+void prefer_first_rows(const Model& model, const Store& store, int first_layer, std::vector<int64_t> ids,
+                       const CancelToken& cancel) {
   std::ranges::reverse(ids);
-  for (const int64_t id : ids)
+  for (const int64_t id : ids) {
+    cancel.check();
     if (const std::optional<Chunk> chunk = find_chunk(store, id))
       (void)store.find_row(row_key(model, *chunk, first_layer));
+  }
 }
 
 }  // namespace
@@ -86,19 +93,20 @@ StoredGradients store_gradients(const Model& model, const Store& store, const Co
   const std::vector<int64_t> ids = store.chunk_ids();
   StoredGradients result;
   uint64_t kept_bytes = 0;
+  const size_t whole_row = empty_gradient_row(statistics).size();
   for (size_t i = 0; i < ids.size(); ++i) {
     watch.report("gradients", i, ids.size());
     const std::optional<Chunk> chunk = find_chunk(store, ids[i]);
     if (!chunk) continue;
     const std::string key = row_key(model, *chunk, statistics.first_layer);
     const std::optional<StoredRow> stored = store.find_row(key);
-    if (!stored && result.computed == 0) prefer_first_rows(model, store, statistics.first_layer, ids);
-    const std::vector<std::byte> fresh =
-        stored ? std::vector<std::byte>() : gradient_row(model, *chunk, statistics, watch.cancel);
-    kept_bytes += Store::bytes_of_row(key, stored ? stored->bytes().size() : fresh.size());
+    const size_t row_bytes = stored ? stored->bytes().size() : has_gradient(model, *chunk) ? whole_row : 0;
+    kept_bytes += Store::bytes_of_row(key, row_bytes);
     if (kept_bytes > budget) break;
     ++result.chunks;
     if (stored) continue;
+    if (result.computed == 0) prefer_first_rows(model, store, statistics.first_layer, ids, watch.cancel);
+    const std::vector<std::byte> fresh = gradient_row(model, *chunk, statistics, watch.cancel);
     if (!store.keep_row(key, fresh, budget))
       throw Error(ErrorCode::io,
                   fmt::format("cannot keep a gradient row of {} bytes in '{}'; free some space there, or check its "

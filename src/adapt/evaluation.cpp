@@ -211,7 +211,7 @@ class Evaluator {
       add("in-context", fmt::format("{} neighbours, nearest last", session.context_neighbours),
           of_families(read.experts, {Family::context}));
     if (options_.run_published) add_published(window, read.text, read.lesson, table, cancel);
-    if (!session.neighbour_steps.empty()) {
+    if (session.neighbours > 0 && !session.neighbour_steps.empty()) {
       const float step = nearest_step(session.neighbour_steps, options_.one_step);
       std::vector<size_t> single = of_families(read.experts, {Family::neighbour_step});
       std::erase_if(single, [&](size_t e) { return read.experts[e].step != step; });

@@ -12,7 +12,7 @@ TangentState FewShot::Impl::tangent_state(std::span<const Token> prefix, const W
   constexpr double tolerance = 1e-4, unknown = std::numeric_limits<double>::quiet_NaN();
   const Matrix no_query(blocks.size(), rows());
   std::vector<BlockChoice> choices =
-      choose_blocks({blocks, {kernels, no_query}, *full, residuals, signal.lambda_star(), 0}, options);
+      choose_blocks({blocks, {kernels, no_query}, *full, residuals, signal.lambda_star(), 0}, options, watch.cancel);
   std::vector<size_t> chosen;
   for (size_t b = 0; b < blocks.size(); ++b) {
     choices[b].query_aware = unknown;
@@ -26,7 +26,7 @@ TangentState FewShot::Impl::tangent_state(std::span<const Token> prefix, const W
     choice->correction = unknown;
     choice->gap = {unknown, unknown};
   }
-  StepDirections directions = step_directions(s.spectrum, decision.residuals, s.rho, steps, tolerance);
+  StepDirections directions = step_directions(s.spectrum, decision.residuals, s.rho, steps, tolerance, watch.cancel);
   std::vector<Adapter> updates;
   for (const std::vector<double>& weights : directions.vectors)
     updates.push_back(weighted_gradients(*model, blocks, s.blocks, gradients, weights));

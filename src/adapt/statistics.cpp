@@ -73,11 +73,12 @@ struct Pair {
   Chunk chunk, successor;
 };
 
-std::vector<Pair> successor_pairs(const Store& store, size_t count, uint64_t seed) {
+std::vector<Pair> successor_pairs(const Store& store, size_t count, uint64_t seed, const CancelToken& cancel) {
   std::vector<Pair> pairs;
   const std::vector<int64_t> ids = store.chunk_ids();
   for (const int64_t id : sample(ids, ids.size(), RandomStream(seed, "pairs"))) {
     if (pairs.size() == count) break;
+    cancel.check();
     std::optional<Chunk> successor = store.successor(id);
     if (successor && successor->tokens.size() >= 16) pairs.push_back({store.chunk(id), std::move(*successor)});
   }
@@ -149,15 +150,20 @@ CorpusStatistics load_statistics(const Model& model, const Store& store, int fir
                             "--first-layer {}",
                             store.directory().string(), first_layer, first_layer));
   CorpusStatistics statistics = CorpusStatistics::deserialize(*bytes);
+  const auto refuse = [&] {
+    throw Error(ErrorCode::corrupt,
+                fmt::format("the statistics in '{}' do not fit the model; run `hone index --relearn`",
+                            store.directory().string()));
+  };
+  const auto expected = static_cast<size_t>(model.config().layers - first_layer) * matrix_kinds;
+  if (statistics.first_layer != first_layer || statistics.blocks.size() != expected) refuse();
   for (int layer = first_layer; layer < model.config().layers; ++layer)
     for (int kind = 0; kind < matrix_kinds; ++kind) {
       const MatrixId id{layer, static_cast<MatrixKind>(kind)};
       const auto block = statistics.blocks.find(id);
       if (block == statistics.blocks.end() ||
           model.shape(id) != std::pair{block->second.row.size(), block->second.column.size()})
-        throw Error(ErrorCode::corrupt, fmt::format("the statistics in '{}' do not fit the model; run `hone index "
-                                                    "--relearn`",
-                                                    store.directory().string()));
+        refuse();
     }
   return statistics;
 }
@@ -167,7 +173,7 @@ CorpusStatistics learn_statistics(const Model& model, Store& store, const LearnO
   statistics.first_layer = options.first_layer < 0 ? default_first_adapted_layer(model) : options.first_layer;
   const std::vector<int64_t> chosen =
       sample(store.chunk_ids(), options.preconditioner_chunks, RandomStream(options.seed, "preconditioner"));
-  const std::vector<Pair> pairs = successor_pairs(store, options.pairs, options.seed);
+  const std::vector<Pair> pairs = successor_pairs(store, options.pairs, options.seed, watch.cancel);
   const size_t total = chosen.size() + pairs.size();
 
   std::map<MatrixId, SecondMoments> moments;

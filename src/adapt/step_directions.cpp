@@ -7,12 +7,13 @@ namespace hone {
 
 // Singular vectors of A [|T|, m], A_ti = √λ_i q_T(λ_i) r_i, through AᵀA: examples are few, steps may be many.
 StepDirections step_directions(const decide::Spectrum& spectrum, std::span<const double> residuals, double rho,
-                               std::span<const double> steps, double tolerance) {
+                               std::span<const double> steps, double tolerance, const CancelToken& cancel) {
   const std::span<const double> lambda = spectrum.eigenvalues();
   const size_t modes = lambda.size();
   decide::Matrix64 updates(steps.size(), modes), products(modes, modes);
   double longest = 0;
   for (size_t t = 0; t < steps.size(); ++t) {
+    cancel.check();
     const std::vector<double> filter = decide::descent_filter(spectrum, rho, steps[t]);
     double squared_length = 0;
     std::vector<double> row(modes);

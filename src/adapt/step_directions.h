@@ -15,8 +15,8 @@ struct StepDirections {
 };
 
 // From the residuals' coordinates along the spectrum [m]. R = 0 where no step moves. R is small: q_T(λ)√λ is a smooth
-// function of λ for every T.
+// function of λ for every T. Throws Error{cancelled}.
 StepDirections step_directions(const decide::Spectrum& spectrum, std::span<const double> residuals, double rho,
-                               std::span<const double> steps, double tolerance);
+                               std::span<const double> steps, double tolerance, const CancelToken& cancel = {});
 
 }  // namespace hone

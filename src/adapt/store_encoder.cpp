@@ -21,6 +21,14 @@ std::string advice(const Store& store) {
       store.directory().string());
 }
 
+bool is_utf8(const std::string& text) {
+  try {
+    return !json(text).dump().empty();
+  } catch (const json::exception&) {
+    return false;
+  }
+}
+
 struct Remembered {
   std::string name, hash, path;
   EncoderOptions options;
@@ -55,14 +63,13 @@ bool remembers(const Store& store, const TextEncoder& encoder) {
 void remember_encoder(Store& store, const TextEncoder* encoder, const fs::path& path) {
   json object;
   if (encoder) {
-    if (path.empty()) throw Error(ErrorCode::bad_input, "a store remembers an encoder by its path; give it");
+    const std::string place = fs::absolute(path).lexically_normal().string();
+    if (path.empty() || !is_utf8(place))
+      throw Error(ErrorCode::bad_input,
+                  fmt::format("a store remembers an encoder by its path, in UTF-8; '{}' is none", path.string()));
     const EncoderOptions& options = encoder->options();
-    object = {{"name", encoder->name()},
-              {"hash", encoder->hash()},
-              {"path", fs::absolute(path).lexically_normal().string()},
-              {"layer", *options.layer},
-              {"pooling", name(*options.pooling)},
-              {"normalize", *options.normalize},
+    object = {{"name", encoder->name()},         {"hash", encoder->hash()},           {"path", place},
+              {"layer", *options.layer},         {"pooling", name(*options.pooling)}, {"normalize", *options.normalize},
               {"max_tokens", options.max_tokens}};
   }
   const std::string text = object.dump(-1, ' ', false, json::error_handler_t::replace);

@@ -11,6 +11,8 @@
 namespace hone::decide {
 namespace {
 
+constexpr size_t steps_between_checks = 256;  // for a cancelled token
+
 struct Judgement {
   double value = 0;
   size_t steps = 0;
@@ -37,7 +39,8 @@ double correction_after(const BlockSum& sum, std::span<const double> residuals, 
 
 // Adds the block with the best judgement, ties to the smallest index, until the budget is spent.
 template <class Judge, class Better>
-BlockPath select(const BlockKernels& blocks, size_t budget, const Judge& judge, const Better& better) {
+BlockPath select(const BlockKernels& blocks, size_t budget, const Judge& judge, const Better& better,
+                 const CancelToken& cancel) {
   BlockSum current = sum_blocks(blocks, {});
   std::vector<size_t> left(blocks.blocks());
   for (size_t b = 0; b < left.size(); ++b) left[b] = b;
@@ -45,6 +48,7 @@ BlockPath select(const BlockKernels& blocks, size_t budget, const Judge& judge, 
   while (path.chosen.size() < budget && !left.empty()) {
     std::vector<Judgement> judgements(left.size());
     parallel_for(left.size(), [&](size_t c) {
+      cancel.check();
       BlockSum with = current;
       add(blocks.kernels.row(left[c]).data(), with.kernel.values.data(), with.kernel.values.size());
       add(blocks.queries.row(left[c]).data(), with.query.data(), with.query.size());
@@ -75,7 +79,7 @@ void check_descent(const BlockKernels& blocks, const Spectrum& full, double rho,
 }  // namespace
 
 BlockPath greedy_blocks(const BlockKernels& blocks, const Spectrum& full, std::span<const double> residuals, double rho,
-                        size_t steps, size_t budget) {
+                        size_t steps, size_t budget, const CancelToken& cancel) {
   check_descent(blocks, full, rho, steps);
   check_size("residuals", residuals.size(), blocks.examples());
   check_finite("residuals", residuals);
@@ -90,7 +94,7 @@ BlockPath greedy_blocks(const BlockKernels& blocks, const Spectrum& full, std::s
       value = correction_after(sum, residuals, rho, steps);
     return Judgement{value * value, steps};
   };
-  return select(blocks, budget, judge, std::greater<>());
+  return select(blocks, budget, judge, std::greater<>(), cancel);
 }
 
 double rule_risk(const BlockSum& full, double query_norm, double noise, std::span<const double> weights) {
@@ -104,7 +108,7 @@ double rule_risk(const BlockSum& full, double query_norm, double noise, std::spa
 }
 
 BlockPath exact_blocks(const BlockKernels& blocks, const Spectrum& full, double query_norm, double noise, double rho,
-                       size_t most_steps, size_t budget) {
+                       size_t most_steps, size_t budget, const CancelToken& cancel) {
   check_descent(blocks, full, rho, most_steps);
   check_variance("s²", noise);
   check_variance("κ_x", query_norm);
@@ -112,12 +116,13 @@ BlockPath exact_blocks(const BlockKernels& blocks, const Spectrum& full, double 
   const auto judge = [&](const BlockSum& sum) {
     Judgement judgement{std::numeric_limits<double>::infinity(), 0};
     descend(sum, rho, most_steps, [&](size_t t, const std::vector<double>& w) {
+      if (t % steps_between_checks == 0) cancel.check();
       const double risk = rule_risk(whole, query_norm, noise, w);
       if (risk < judgement.value) judgement = {risk, t};
     });
     return judgement;
   };
-  return select(blocks, budget, judge, std::less<>());
+  return select(blocks, budget, judge, std::less<>(), cancel);
 }
 
 }  // namespace hone::decide

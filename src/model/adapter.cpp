@@ -78,7 +78,7 @@ void Model::Impl::check_fits(const Adapter& adapter) const {
   for (const auto& [id, delta] : adapter.quantized) check(id, delta.out, delta.in);
   for (const auto& [id, pair] : adapter.low_rank) {
     check(id, pair.b.rows(), pair.a.cols());
-    if (pair.a.rows() != pair.b.cols())
+    if (pair.a.rows() == 0 || pair.a.rows() != pair.b.cols())
       throw Error(ErrorCode::bad_input,
                   fmt::format("LoRA of {}: A has rank {}, B has {}", hone::name(id), pair.a.rows(), pair.b.cols()));
   }

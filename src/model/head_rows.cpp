@@ -45,6 +45,8 @@ class LayerRows {
 };
 
 void check_tokens(std::span<const Token> tokens, int vocabulary) {
+  if (tokens.empty())
+    throw Error(ErrorCode::bad_input, "there are no tokens whose logits are wanted; give at least one");
   for (const Token token : tokens)
     if (token < 0 || token >= vocabulary)
       throw Error(ErrorCode::bad_input, fmt::format("token {} is outside the vocabulary of {}", token, vocabulary));

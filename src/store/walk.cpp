@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <unordered_set>
 
 #include "base/files.h"
@@ -15,6 +16,12 @@ namespace hone::store {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Since 1970, as far as 64 bits reach.
+int64_t nanoseconds(const timespec& time) {
+  constexpr int64_t a_second = 1'000'000'000, most = std::numeric_limits<int64_t>::max() / a_second - 1;
+  return std::clamp<int64_t>(time.tv_sec, -most, most) * a_second + time.tv_nsec;
+}
 
 class Walker {
  public:
@@ -88,8 +95,7 @@ class Walker {
   void file(const fs::path& path, const std::string& location, const struct stat& info) {
     if (!S_ISREG(info.st_mode)) return skip(path, "not a regular file");
     if (!seen_.insert(location).second) return;
-    result_.files.push_back({path, location, static_cast<uint64_t>(info.st_size),
-                             int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec});
+    result_.files.push_back({path, location, static_cast<uint64_t>(info.st_size), nanoseconds(info.st_mtim)});
   }
 
   IgnoreRules rules_of(const fs::path& folder, const std::vector<std::string>& names) {
