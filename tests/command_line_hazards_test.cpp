@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <thread>
 
 #include "hone/store.h"
@@ -105,7 +106,8 @@ size_t files_in(const fs::path& folder) {
   return static_cast<size_t>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
 }
 
-// Ever later: while indexing, while learning, while computing gradients. Each run goes on where the last one stopped.
+// Ever later: while the model is read, while indexing, while learning, while computing gradients. Each run goes on
+// where the last one stopped.
 TEST_F(CommandLineHazards, IndexInterruptedAgainAndAgain) {
   constexpr int file_count = 30;
   documents(file_count, 150);
@@ -120,6 +122,10 @@ TEST_F(CommandLineHazards, IndexInterruptedAgainAndAgain) {
     std::this_thread::sleep_for(delay);
     program.interrupt();
     const Result result = program.wait();
+    if (!fs::exists(store)) {  // while the model was read
+      expect_cancelled(result);
+      continue;
+    }
     const size_t chunks_now = Store::open(store).chunk_count(), rows_now = files_in(fs::path(store) / "gradients");
     EXPECT_GE(chunks_now, chunks);
     EXPECT_GE(rows_now, rows);
@@ -148,14 +154,17 @@ TEST_F(CommandLineHazards, InterruptedEvalScoreAndCompleteEnd) {
        "100000", "--context-neighbours", "0"},
       {"score", model, file, "--window", "64", "--stride", "8"},
       {"complete", model, "w5 f0. w10", "--store", store, "-n", "490", "--context-neighbours", "0"}};
-  for (const auto& command : commands) {
+  const auto expect_end = [&](const std::vector<std::string>& command, std::chrono::milliseconds after) {
     SCOPED_TRACE(command.front());
     Program program(command);
     program.wait_until_it_catches_interrupts();
+    std::this_thread::sleep_for(after);
     program.interrupt();
     expect_cancelled(program.wait());
     expect_usable(store, 5);
-  }
+  };
+  for (const auto& command : commands) expect_end(command, std::chrono::milliseconds(0));  // the model is being read
+  for (const auto& command : std::span(commands).first(2)) expect_end(command, std::chrono::milliseconds(200));
 }
 
 TEST_F(CommandLineHazards, InterruptedCompleteEnds) {
@@ -359,13 +368,31 @@ TEST_F(CommandLineHazards, NobodyReadsTheOutput) {
   }
 }
 
+// What is said beside the answer may be lost, the answer may not.
+TEST_F(CommandLineHazards, StandardErrorThatTakesNothing) {
+  documents(2, 50);
+  const std::string store = place("store");
+  ASSERT_EQ(run_program(index_command(store)).code, 0);
+  const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+  if (full < 0) GTEST_SKIP() << "needs /dev/full";
+  const std::vector<std::string> complete = {"complete", model, "w5 f0. w10", "--store", store, "-n", "4", "--base"};
+  const Result heard = run_program(complete), unheard = run_program(complete, {.errors = full});
+  EXPECT_EQ(heard.code, 0) << heard.err;
+  EXPECT_EQ(unheard.code, 0);
+  EXPECT_EQ(unheard.out, heard.out);
+  EXPECT_EQ(run_program({"search", store, "nothing"}, {.errors = full}).code, 0);
+  EXPECT_EQ(run_program({"search", place("absent"), "w5"}, {.errors = full}).code, 1);
+  ::close(full);
+}
+
 TEST_F(CommandLineHazards, DiskOfTheOutputIsFull) {
   const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
   if (full < 0) GTEST_SKIP() << "needs /dev/full";
   const Result result = run_program({"model", model}, {.output = full});
   ::close(full);
   EXPECT_EQ(result.code, 1);
-  EXPECT_NE(result.err.find("standard output"), std::string::npos) << result.err;
+  for (const char* part : {"standard output", "free some space"})
+    EXPECT_NE(result.err.find(part), std::string::npos) << result.err;
 }
 
 }  // namespace

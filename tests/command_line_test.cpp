@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "tests/gguf_writer.h"
 #include "tests/golden.h"
 #include "tests/program.h"
 
@@ -151,6 +152,12 @@ TEST_F(CommandLine, OptionsThatCouldNotMatterAreRefused) {
        "excludes --context-neighbours 0"},
       {{"complete", llama, "p", "--store", "s", "--context-neighbours", "0", "--context-steps", "1e-4"},
        "excludes --context-neighbours 0"},
+      {{"eval", llama, "f", "--store", "s", "--neighbour-steps", "1e-4", "--neighbours", "0"},
+       "exclude --neighbours 0"},
+      {{"complete", llama, "p", "--store", "s", "--neighbours", "0", "--context-steps", "1e-4"},
+       "exclude --neighbours 0"},
+      {{"eval", llama, "f", "--store", "s", "--protocol", "score", "--prompt-steps", "1e-4"},
+       "excludes --protocol score"},
       {{"score", llama, "f", "--second-halves", "--stride", "9"}, "--stride"},
       {{"lab", "run", "gp-benchmark", "--precision", "int8"}, "--model"},
       {{"complete", llama, "p", "--top-k", "3"}, "require --temperature"},
@@ -174,6 +181,16 @@ TEST_F(CommandLine, NoFileNameCommandsATerminal) {
   EXPECT_NE(found.out.find("texts/a ]0;x  .txt"), std::string::npos) << found.out;
   for (const std::string& text : {indexed.out, indexed.err, found.out})
     EXPECT_EQ(text.find_first_of("\x1b\x07"), std::string::npos) << text;
+}
+
+TEST_F(CommandLine, NoModelCommandsATerminal) {
+  test::GgufWriter writer;
+  writer.add("general.architecture", "\x1b]0;x\x07" + std::string(1 << 20, 'a'));
+  const Result result = run_program({"score", write("evil.gguf", writer.finish()), write("text", "a text")});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("architecture"), std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find_first_of("\x1b\x07"), std::string::npos) << result.err;
+  EXPECT_LT(result.err.size(), 20000U);
 }
 
 TEST_F(CommandLine, StepSizesStandBetweenCommas) {

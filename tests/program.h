@@ -24,6 +24,7 @@ namespace hone::test {
 struct Surroundings {
   std::string input = {};  // what standard input holds
   int output = -1;         // descriptor to write to, instead of Result::out
+  int errors = -1;         // instead of Result::err
   bool closed = false;     // standard input and output are
   std::vector<int> ignored_signals = {};
   size_t largest_file = 0;  // bytes that the program may write to one file; 0: any
@@ -56,7 +57,7 @@ class Program {
     }
     ::dup2(::open(input.c_str(), O_RDONLY), STDIN_FILENO);
     ::dup2(surroundings.output >= 0 ? surroundings.output : ::open(stream("out").c_str(), O_WRONLY), STDOUT_FILENO);
-    ::dup2(::open(stream("err").c_str(), O_WRONLY), STDERR_FILENO);
+    ::dup2(surroundings.errors >= 0 ? surroundings.errors : ::open(stream("err").c_str(), O_WRONLY), STDERR_FILENO);
     if (surroundings.closed) {
       ::close(STDIN_FILENO);
       ::close(STDOUT_FILENO);

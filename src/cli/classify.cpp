@@ -237,7 +237,7 @@ void add_classify(Command program) {
               "Queries, drawn at random, whose local heads are also asked about other points")
       .positive()
       .shows_default();
-  command.option("--seed", options.seed).shows_default();
+  command.option("--seed", options.seed, "Seed of every random choice").shows_default();
   command.option("--predictions", arguments->predictions,
                  "Write every way's choice and hone's probabilities to this CSV file");
   command.option("--threads", arguments->threads, "Threads of the kernels (default: all cores)")

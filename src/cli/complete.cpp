@@ -69,28 +69,26 @@ nlohmann::json completion_json(const Completion& completion) {
 
 void print_report(const Completion& completion, const SamplingOptions& sampling) {
   const Report& report = completion.report;
-  fmt::print(stderr, "\n--- what was decided\n");
-  if (!report.note.empty()) fmt::print(stderr, "{}\n", report.note);
+  remark("\n--- what was decided\n");
+  if (!report.note.empty()) remark("{}\n", report.note);
   for (const auto& [path, ordinal, score, in_context] : report.neighbours)
-    fmt::print(stderr, "neighbour {:>7}  {} #{}{}\n", score_text(report.retrieval, score), one_line(path), ordinal,
-               in_context ? "  (read as context)" : "");
+    remark("neighbour {:>7}  {} #{}{}\n", score_text(report.retrieval, score), one_line(path), ordinal,
+           in_context ? "  (read as context)" : "");
   for (const auto& [name, prior, weight] : report.experts)
-    fmt::print(stderr, "weight {:.3f} (prior {:.3f})  {}\n", weight, prior, name);
+    remark("weight {:.3f} (prior {:.3f})  {}\n", weight, prior, name);
   if (report.evidence_tokens > 0)
-    fmt::print(stderr, "evidence: {} prompt tokens took {:.1f} bits, the base {:.1f}; never more than {} longer\n",
-               report.evidence_tokens, report.evidence_mixture_bits, report.evidence_base_bits,
-               rounded_up(report.bound_bits, 1));
+    remark("evidence: {} prompt tokens took {:.1f} bits, the base {:.1f}; never more than {} longer\n",
+           report.evidence_tokens, report.evidence_mixture_bits, report.evidence_base_bits,
+           rounded_up(report.bound_bits, 1));
   else if (report.experts.size() > 1)
-    fmt::print(stderr,
-               "evidence: none, the prompt has no block that can be judged (--block-tokens); weights are the prior\n");
-  fmt::print(stderr,
-             "bound: {}every token keeps at least {} x the base's probability, these {} take at most {} bits more\n",
-             sampling.temperature > 0 ? "before --temperature, --top-k and --top-p " : "", report.floor,
-             completion.tokens.size(), rounded_up(report.answer_bound_bits, 1));
-  fmt::print(stderr, "first token after {:.2f} s, then {:.1f} tokens/s;", completion.seconds_to_first_token,
-             completion.tokens_per_second);
-  for (const auto& [stage, seconds] : report.seconds) fmt::print(stderr, " {} {:.2f} s", stage, seconds);
-  fmt::print(stderr, "; {} gradients computed\n", report.gradients_computed);
+    remark("evidence: none, the prompt has no block that can be judged (--block-tokens); weights are the prior\n");
+  remark("bound: {}every token keeps at least {} x the base's probability, these {} take at most {} bits more\n",
+         sampling.temperature > 0 ? "before --temperature, --top-k and --top-p " : "", report.floor,
+         completion.tokens.size(), rounded_up(report.answer_bound_bits, 1));
+  remark("first token after {:.2f} s, then {:.1f} tokens/s;", completion.seconds_to_first_token,
+         completion.tokens_per_second);
+  for (const auto& [stage, seconds] : report.seconds) remark(" {} {:.2f} s", stage, seconds);
+  remark("; {} gradients computed\n", report.gradients_computed);
 }
 
 void run_complete(const CompleteArguments& arguments) {
@@ -154,7 +152,7 @@ void add_complete(Command program) {
     if (arguments->store.empty() && (any_given(groups.of_store) || any_given(groups.of_answer)))
       refuse_usage("without --store the base answers alone: options of neighbours, steps and experts require it");
     require_vectors_for_encoder(arguments->session.retrieval, arguments->encoder);
-    require_context_for_its_steps(arguments->session, groups);
+    require_what_steps_need(arguments->session, groups.steps);
     run_complete(*arguments);
   });
 }

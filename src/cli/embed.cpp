@@ -9,6 +9,7 @@
 #include "cli/options.h"
 #include "cli/outputs.h"
 #include "cli/progress.h"
+#include "cli/terminal_text.h"
 #include "cli/texts.h"
 #include "hone/data.h"
 #include "hone/encoder.h"
@@ -54,7 +55,8 @@ void run_embed(const EmbedArguments& arguments) {
                 {"seconds", seconds}});
   else if (!arguments.quiet)
     fmt::print("{}: {} vectors of {} values by {}, {:.0f} texts/s\n", arguments.output.string(), vectors.rows(),
-               vectors.cols(), encoder->name(), static_cast<double>(vectors.rows()) / std::max(seconds, 1e-9));
+               vectors.cols(), one_line(encoder->name()),
+               static_cast<double>(vectors.rows()) / std::max(seconds, 1e-9));
 }
 
 }  // namespace

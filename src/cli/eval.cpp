@@ -95,7 +95,7 @@ void print_table(const EvaluationTable& table, size_t windows) {
 }
 
 void print_evaluation(const EvaluateArguments& arguments, const Model& model, const Evaluation& evaluation) {
-  fmt::print("{}, {}, protocol {}: {} windows, {} tokens scored\n", model.name(), arguments.model.precision,
+  fmt::print("{}, {}, protocol {}: {} windows, {} tokens scored\n", one_line(model.name()), arguments.model.precision,
              evaluation.protocol, evaluation.windows, evaluation.tokens);
   if (arguments.options.session.retrieval != Retrieval::bm25)
     fmt::print("neighbours are found by retrieval {}\n", name(arguments.options.session.retrieval));
@@ -103,7 +103,10 @@ void print_evaluation(const EvaluateArguments& arguments, const Model& model, co
   for (const EvaluationTable& table : evaluation.tables) print_table(table, evaluation.windows);
   fmt::print("\n");
   for (const EvaluationRow& row : evaluation.tables.front().rows) fmt::print("{:<22} {}\n", row.name, row.settings);
-  fmt::print("gain: mean over windows of 1 - bits/base bits, in percent; max harm and bound: bits per window\n");
+  fmt::print(
+      "gain: mean over windows of 1 - bits/base bits, in percent; corpus: of the sums over windows; max harm and "
+      "bound: bits "
+      "per window\n");
   if (evaluation.protocol == "score")
     fmt::print(
         "in this protocol retrieval has seen the scored text: the mixtures' bounds hold, their gains are not "
@@ -175,10 +178,12 @@ void add_eval(Command program) {
   command.flag("--json", arguments->json, "Print one JSON object");
   command.callback([arguments, groups, published] {
     require_vectors_for_encoder(arguments->options.session.retrieval, arguments->encoder);
-    require_context_for_its_steps(arguments->options.session, groups);
+    require_what_steps_need(arguments->options.session, groups.steps);
     if (arguments->no_published && any_given(published)) refuse_usage("--published-… excludes --no-published");
     if (arguments->options.protocol == Protocol::complete && (arguments->no_published || any_given(published)))
       refuse_usage("--published-… and --no-published exclude --protocol complete, which has no such row");
+    if (arguments->options.protocol == Protocol::score && groups.steps.prompt.given())
+      refuse_usage("--prompt-steps excludes --protocol score, where no prompt stands before the scored text");
     if (arguments->options.protocol != Protocol::complete && any_given(groups.of_answer))
       refuse_usage(
           "--floor, --block-tokens, --judged-blocks, --answering-experts and --learn-from-answer require --protocol "

@@ -118,8 +118,8 @@ void run_fewshot(const QueryArguments& arguments) {
   if (arguments.quiet) return;
   double shared = 0;
   for (const auto& [stage, value] : few_shot->seconds()) shared += value;
-  fmt::print(stderr, "{} examples in {:.2f} s, then {:.2f} s a query\n", examples.size(), shared,
-             seconds / static_cast<double>(queries.size()));
+  remark("{} examples in {:.2f} s, then {:.2f} s a query\n", examples.size(), shared,
+         seconds / static_cast<double>(queries.size()));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "cli/options.h"
 #include "cli/outputs.h"
 #include "cli/progress.h"
+#include "cli/streams.h"
 #include "lab/runner.h"
 
 namespace hone::cli {
@@ -103,7 +104,7 @@ void run_lab(const LabArguments& arguments) {
     result = lab::run(experiment, config, arguments.model, folder, watch);
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  for (const std::string& warning : result.warnings) fmt::print(stderr, "hone: {}\n", warning);
+  for (const std::string& warning : result.warnings) remark("hone: {}\n", warning);
   if (arguments.json)
     print_run(config, folder, result, seconds);
   else

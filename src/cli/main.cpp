@@ -8,6 +8,7 @@
 #include "base/heap.h"
 #include "cli/commands.h"
 #include "cli/streams.h"
+#include "cli/terminal_text.h"
 #include "hone/base.h"
 
 namespace {
@@ -54,7 +55,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "hone: out of memory\n");
     return 1;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "hone: %s\n", error.what());
+    constexpr size_t most_shown = 10000;  // a message may quote what a stranger's file says
+    hone::cli::remark("hone: {}\n", hone::cli::one_line(error.what(), most_shown));
     return 1;
   }
 }

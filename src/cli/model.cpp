@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/progress.h"
+#include "cli/streams.h"
 #include "hone/tokenizer.h"
 #include "model/gguf.h"
 #include "model/gguf_tokenizer.h"
@@ -142,12 +143,14 @@ void print_description(const ordered_json& description) {
 
 void get(const HubModel& model, bool as_json) {
   const std::string path = hub_path(model).string();
+  const CancelToken& cancel = cancel_on_interrupt();
   const HubState state = hub_state(model);
+  cancel.check();
   if (state == HubState::damaged)
-    fmt::print(stderr, "hone: '{}' is not what it should be (another SHA-256); downloading it again\n", path);
+    remark("hone: '{}' is not what it should be (another SHA-256); downloading it again\n", path);
   // Cancelled, a download removes what it has so far. pip shows the progress.
-  if (state != HubState::ready) hub_download(model, {.progress = {}, .cancel = terminal_watch(true).cancel});
-  fmt::print(stderr, "{} is under this licence: {}\n", model.place, model.licence);
+  if (state != HubState::ready) hub_download(model, {.progress = {}, .cancel = cancel});
+  remark("{} is under this licence: {}\n", model.place, model.licence);
   if (!as_json) return fmt::print("{}\n", path);
   ordered_json hashes = ordered_json::object();
   for (const HubModel::File& file : model.files) hashes[file.path] = file.sha256;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/progress.h"
 #include "hone/adapt.h"
 
 namespace hone::cli {
@@ -16,7 +17,10 @@ Precision precision_named(std::string_view name) { return name == "int8" ? Preci
 
 std::shared_ptr<const Model> ModelArguments::open() const {
   if (threads > 0) set_threads(threads);
-  return read_model([&] { return Model::open(path, {.precision = precision_named(precision)}); });
+  const CancelToken& cancel = cancel_on_interrupt();
+  auto model = read_model([&] { return Model::open(path, {.precision = precision_named(precision)}); });
+  cancel.check();
+  return model;
 }
 
 size_t room_for_text(const Model& model) {

@@ -11,6 +11,8 @@
 #include <memory>
 #include <mutex>
 
+#include "cli/streams.h"
+
 namespace hone::cli {
 namespace {
 
@@ -38,7 +40,7 @@ class ProgressLine {
     if (now - drawn_at_ < redraw) return;
     drawn_at_ = now;
     drawn_ = true;
-    fmt::print(stderr, "\r{}\x1b[K", text(progress));
+    remark("\r{}\x1b[K", text(progress));
     std::fflush(stderr);
   }
 
@@ -59,7 +61,7 @@ class ProgressLine {
 
   void wipe() {
     if (!drawn_) return;
-    fmt::print(stderr, "\r\x1b[K");
+    remark("\r\x1b[K");
     std::fflush(stderr);
   }
 
@@ -77,19 +79,19 @@ const CancelToken& interrupt_token() {
   return token;
 }
 
-void cancel_on_interrupt() {
-  (void)interrupt_token();
+}  // namespace
+
+const CancelToken& cancel_on_interrupt() {
+  const CancelToken& token = interrupt_token();
   struct sigaction action {};
   action.sa_handler = [](int) { interrupt_token().cancel(); };
   action.sa_flags = static_cast<int>(SA_RESETHAND);
   ::sigaction(SIGINT, &action, nullptr);
+  return token;
 }
 
-}  // namespace
-
 Watch terminal_watch(bool quiet) {
-  cancel_on_interrupt();
-  Watch watch{{}, interrupt_token()};
+  Watch watch{{}, cancel_on_interrupt()};
   if (quiet || ::isatty(STDERR_FILENO) == 0) return watch;
   watch.progress = [line = std::make_shared<ProgressLine>()](const Progress& progress) { line->show(progress); };
   return watch;

@@ -8,8 +8,11 @@
 
 namespace hone::cli {
 
+// From now on the first Ctrl-C cancels this token, the same every time; a second one kills.
+const CancelToken& cancel_on_interrupt();
+
 // Draws one line on stderr (stage, done of total, rate, time left), if that is a terminal and `quiet` is not set; the
-// line is wiped when the last copy of the watch is gone. The first Ctrl-C cancels, a second one kills.
+// line is wiped when the last copy of the watch is gone. Cancels on interrupt.
 Watch terminal_watch(bool quiet = false);
 
 double seconds_since(std::chrono::steady_clock::time_point start);

@@ -32,6 +32,7 @@ void ActivationSource::open(uint64_t seed, const Watch& watch) {
   }
   if (store.empty() && texts.empty()) refuse_usage("--model requires --store or --text");
   language_model = read_model([&] { return Model::open(model); });
+  watch.cancel.check();
   if (!store.empty()) {
     const Store opened = Store::open(store, {language_model->name(), language_model->base_hash()});
     const std::vector<int64_t> ids = opened.chunk_ids();

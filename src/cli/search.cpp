@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/streams.h"
 #include "cli/terminal_text.h"
 #include "data/lines.h"
 #include "hone/adapt.h"
@@ -58,8 +59,8 @@ void run_search(const SearchArguments& arguments) {
   nlohmann::json found = nlohmann::json::array();
   const std::vector<Neighbour> neighbours = search(arguments, store);
   if (neighbours.empty())
-    fmt::print(stderr, "'{}' {}\n", arguments.store.string(),
-               store.chunk_count() == 0 ? "is empty; `hone index` fills it" : "holds none of these words");
+    remark("'{}' {}\n", arguments.store.string(),
+           store.chunk_count() == 0 ? "is empty; `hone index` fills it" : "holds none of these words");
   for (const auto& [id, score] : neighbours) {
     const Chunk chunk = store.chunk(id);
     if (arguments.json) {

@@ -17,11 +17,11 @@ Option step_sizes(Command command, const std::string& name, std::vector<float>& 
       .shows_default();
 }
 
-// What is of no effect without a store, and again the step sizes that are of none without a context.
-std::pair<std::vector<Option>, Option> add_options_of_store(Command command, SessionOptions& options,
-                                                            std::filesystem::path& encoder) {
+// What is of no effect without a store, and the step sizes among it again.
+std::pair<std::vector<Option>, StepOptions> add_options_of_store(Command command, SessionOptions& options,
+                                                                 std::filesystem::path& encoder) {
   const Option neighbours =
-      command.option("--neighbours", options.neighbours, "Neighbours whose gradients teach").shows_default();
+      command.option("--neighbours", options.neighbours, "Neighbours whose gradients teach; 0: none").shows_default();
   const Option context_neighbours =
       command.option("--context-neighbours", options.context_neighbours, "Neighbours read as text; 0: none")
           .shows_default();
@@ -50,7 +50,7 @@ std::pair<std::vector<Option>, Option> add_options_of_store(Command command, Ses
               },
               "How weights move: fixed-share (1/(t+1), the default) or bayes")
           .one_of({"fixed-share", "bayes"})};
-  return {std::move(all), context_steps};
+  return {std::move(all), StepOptions{neighbour_steps, prompt_steps, context_steps}};
 }
 
 // What is of no effect where the mixture answers nothing.
@@ -72,18 +72,21 @@ std::vector<Option> add_options_of_answer(Command command, SessionOptions& optio
 }  // namespace
 
 SessionOptionGroups add_session_options(Command command, SessionOptions& options, std::filesystem::path& encoder) {
-  auto [of_store, context_steps] = add_options_of_store(command, options, encoder);
+  auto [of_store, steps] = add_options_of_store(command, options, encoder);
   of_store.push_back(add_gradient_budget(command, options.gradient_budget));
-  return {std::move(of_store), add_options_of_answer(command, options), context_steps};
+  return {std::move(of_store), add_options_of_answer(command, options), steps};
 }
 
 bool any_given(std::span<const Option> options) {
   return std::ranges::any_of(options, [](const Option& option) { return option.given(); });
 }
 
-void require_context_for_its_steps(const SessionOptions& options, const SessionOptionGroups& groups) {
-  if (groups.context_steps.given() && options.context_neighbours == 0)
+void require_what_steps_need(const SessionOptions& options, const StepOptions& steps) {
+  if (steps.context.given() && options.context_neighbours == 0)
     refuse_usage("--context-steps excludes --context-neighbours 0: its experts read that context");
+  if ((steps.neighbour.given() || steps.context.given()) && options.neighbours == 0)
+    refuse_usage(
+        "--neighbour-steps and --context-steps exclude --neighbours 0: they go along the neighbours' gradient");
 }
 
 }  // namespace hone::cli

@@ -9,11 +9,18 @@
 
 namespace hone::cli {
 
+// Step sizes of experts: of no effect where there is nothing to step along.
+struct StepOptions {
+  Option neighbour;
+  Option prompt;
+  Option context;
+};
+
 // Those that a command may have to refuse.
 struct SessionOptionGroups {
   std::vector<Option> of_store;   // of no effect without a store
   std::vector<Option> of_answer;  // of no effect where no answer is made: the mixture that answers, not what it holds
-  Option context_steps;           // among of_store
+  StepOptions steps;              // among of_store
 };
 
 // `encoder` is what encoder_for() is given once the store is open.
@@ -21,7 +28,7 @@ SessionOptionGroups add_session_options(Command command, SessionOptions& options
 
 bool any_given(std::span<const Option> options);
 
-// For callbacks: refuses steps of experts that read the context where no context is read.
-void require_context_for_its_steps(const SessionOptions& options, const SessionOptionGroups& groups);
+// For callbacks: refuses steps along the gradient of no neighbours, and of experts that read the context where none is.
+void require_what_steps_need(const SessionOptions& options, const StepOptions& steps);
 
 }  // namespace hone::cli

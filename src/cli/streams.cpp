@@ -9,20 +9,23 @@
 #include <cstring>
 #include <iostream>
 
+#include "base/files.h"
 #include "hone/base.h"
 
 namespace hone::cli {
 namespace {
 
 [[noreturn]] void fail(std::string_view action) {
-  throw Error(ErrorCode::io, fmt::format("cannot {}: {}", action, std::strerror(errno)));
+  const int reason = errno;
+  const std::string advice = reason == ENOSPC ? fmt::format("; {}", advice_for(reason)) : "";
+  throw Error(ErrorCode::io, fmt::format("cannot {}: {}{}", action, std::strerror(reason), advice));
 }
 
 }  // namespace
 
 void reserve_standard_streams() {
   for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream)
-    if (::fcntl(stream, F_GETFD) < 0) (void)::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    if (::fcntl(stream, F_GETFD) < 0) (void)::open("/dev/null", stream == STDOUT_FILENO ? O_RDONLY : O_WRONLY);
 }
 
 std::string read_standard_input() {

@@ -1,12 +1,23 @@
-// The program's standard input and output: whole, or an error.
+// The program's standard input and output: whole, or an error. What it says beside them is lost where it cannot be
+// said.
 #pragma once
 
+#include <fmt/format.h>
+
+#include <cstdio>
 #include <string>
+#include <utility>
 
 namespace hone::cli {
 
-// A stream that the caller has closed stays unusable, instead of going to the first file that the program opens.
+// A stream that the caller has closed stays closed to us, instead of going to the first file that the program opens.
 void reserve_standard_streams();
+
+// To standard error. A terminal that has gone is no error: what was asked for goes on.
+template <class... Values>
+void remark(fmt::format_string<Values...> format, Values&&... values) {
+  (void)std::fputs(fmt::format(format, std::forward<Values>(values)...).c_str(), stderr);
+}
 
 // Throws Error{io}.
 std::string read_standard_input();
