@@ -9,6 +9,7 @@
 #include <random>
 
 #include "base/files.h"
+#include "base/random.h"
 #include "model/attention.h"
 #include "model/elementwise.h"
 #include "model/pooling.h"
@@ -303,6 +304,35 @@ TEST_F(DamagedFolder, CutOffWeights) {
     write("model.safetensors", whole.substr(0, size));
     expect_error(ErrorCode::corrupt, "model.safetensors");
   }
+}
+
+// Mostly in the header, which says where every tensor lies.
+TEST_F(DamagedFolder, MutationsOfTheWeightsAreAnEncoderOrAnError) {
+  const std::string whole = read("model.safetensors");
+  uint64_t header = 0;
+  std::memcpy(&header, whole.data(), sizeof header);
+  const std::string_view structure = "{}[]\",:0123456789-.eE\\u ";
+  RandomStream random(1, "mutations");
+  constexpr int mutations = 2000;
+  int refused = 0;
+  for (int i = 0; i < mutations; ++i) {
+    std::string mutated = whole;
+    for (uint64_t left = 1 + random.below(3); left > 0; --left) {
+      char& byte = mutated[random.below(8) > 0 ? random.below(sizeof header + header) : random.below(mutated.size())];
+      byte = random.below(2) ? structure[random.below(structure.size())] : static_cast<char>(random.below(256));
+    }
+    write("model.safetensors", mutated);
+    try {
+      const Matrix vectors = TextEncoder::open(folder_.path())->embed(std::vector<std::string>{"the"});
+      EXPECT_EQ(vectors.rows(), 1U);
+    } catch (const Error& error) {
+      ++refused;
+      EXPECT_TRUE(error.message.find("model.safetensors") != std::string::npos || error.code == ErrorCode::bad_input)
+          << error.what();
+    }
+  }
+  EXPECT_GT(refused, mutations / 4);
+  EXPECT_LT(refused, mutations);
 }
 
 TEST_F(DamagedFolder, WeightsThatAreNotFinite) {

@@ -9,6 +9,8 @@
 #include <set>
 
 #include "adapt/gradients.h"
+#include "base/files.h"
+#include "tests/data.h"
 #include "tests/expect_error.h"
 #include "tests/small_store.h"
 
@@ -226,6 +228,44 @@ TEST_F(Evaluate, ExplodingStepsStayWithinTheBound) {
     options.run_published = false;
     options.session.neighbour_steps = options.session.context_steps = options.session.prompt_steps = {1e3F, 1e30F};
     expect_consistent(run(options, {held("out.txt")}));
+  }
+}
+
+// A real model on articles of its language, with experts that help, harm and explode.
+TEST(EvaluateWikitext, SlowRealTextsStayWithinTheBoundAndAboveTheFloor) {
+  HONE_NEED_FILE(smollm2());
+  const std::filesystem::path file = data_directory() / "wikitext2" / "wiki.test.raw";
+  HONE_NEED_FILE(file);
+  const std::string wikitext = read_file(file);
+  constexpr size_t piece = 6000;
+  std::map<std::string, std::string> indexed;
+  for (size_t i = 0; i < 6; ++i) indexed["wiki" + std::to_string(i) + ".txt"] = wikitext.substr(2 * i * piece, piece);
+  const SmallStore store(Model::open(smollm2(), {.precision = Precision::int8}), 128,
+                         {.preconditioner_chunks = 4, .pairs = 2, .neighbours = 2}, indexed);
+  std::vector<std::filesystem::path> held;
+  for (size_t i = 0; i < 3; ++i)
+    held.push_back(
+        store.folder.write("held/" + std::to_string(i) + ".txt", wikitext.substr((2 * i + 1) * piece, piece)));
+
+  EvaluationOptions options = small_options(Protocol::continuation);
+  options.run_published = false;
+  options.prefix = 128;
+  options.session.neighbour_steps = {1e-4F, -1e-2F, 1, 1e3F, 1e30F};
+  options.session.prompt_steps = {1e-4F, -1e-2F, 1e3F};
+  options.session.context_steps = {1e-4F, -1e-2F, 1e3F};
+  for (const Protocol protocol : {Protocol::continuation, Protocol::complete}) {
+    options.protocol = protocol;
+    const Evaluation evaluation = evaluate(store.model, *store.store, held, options);
+    EXPECT_EQ(evaluation.windows, held.size());
+    expect_consistent(evaluation);
+  }
+  for (const std::filesystem::path& path : held) {
+    Session session(store.model, store.store.get(), options.session);
+    const std::vector<Token> tokens = store.model->tokenizer().encode(read_file(path));
+    const Session::Scored scored =
+        session.score_continuation(std::span(tokens).first(200), std::span(tokens).subspan(200, 60));
+    for (size_t t = 0; t < scored.base.size(); ++t)
+      EXPECT_LE(scored.mixture[t], scored.base[t] - std::log(options.session.floor) + 1e-6) << path << ' ' << t;
   }
 }
 

@@ -46,6 +46,13 @@ INSTANTIATE_TEST_SUITE_P(Gates, ActivationParity,
                          testing::Values(std::pair(Activation::silu, "silu"), std::pair(Activation::gelu_tanh, "gelu")),
                          [](const auto& parameter) { return std::string(parameter.param.second); });
 
+float log_normalizer(std::span<const float> logits) {
+  const double largest = *std::ranges::max_element(logits);
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - largest);
+  return static_cast<float>(largest + std::log(sum));
+}
+
 // The loss before the first of ten Adam steps and after each.
 std::vector<double> adam_losses(const Model& model, std::span<const Sequence> batch, Adapter& adapter, const Loss& loss,
                                 float learning_rate) {
@@ -87,6 +94,18 @@ TEST_P(TinyParity, LogitsAndLosses) {
   const std::vector<Sequence> batch = pack(tokens, lengths);
   EXPECT_LE(largest_difference(model->logits(model->forward(batch)), golden.matrix("logits")), 1e-4);
   EXPECT_LE(largest_difference(loss.each(*model, batch), golden.list<float>("losses")), 1e-4);
+}
+
+TEST_P(TinyParity, LogitsOfAWholeContext) {
+  const auto context = golden.list<Token>("context.tokens");
+  ASSERT_EQ(context.size(), 512U);
+  const Matrix logits = model->logits(model->forward(std::vector<Sequence>{{.tokens = context}}));
+  const Matrix expected = golden.matrix("context.logits");
+  for (size_t r = 0; r < expected.rows(); ++r)
+    EXPECT_LE(largest_difference(logits.row(32 * r + 31), expected.row(r)), 1e-4) << "row " << 32 * r + 31;
+  std::vector<float> log_normalizers;
+  for (size_t r = 0; r < logits.rows(); ++r) log_normalizers.push_back(log_normalizer(logits.row(r)));
+  EXPECT_LE(largest_difference(log_normalizers, golden.list<float>("context.log_normalizers")), 1e-4);
 }
 
 TEST_P(TinyParity, LogitsAndLossesWithLora) {
@@ -204,10 +223,7 @@ TEST_P(RealParity, LogitsAndLosses) {
     const Matrix logits = model->logits(hidden.view().row_range(first, 64));
     for (size_t r = 0; r < logits.rows(); ++r) {
       const std::span<const float> row = logits.row(r);
-      const double largest = *std::ranges::max_element(row);
-      double sum = 0;
-      for (float logit : row) sum += std::exp(logit - largest);
-      normalizer_error = std::max(normalizer_error, std::abs(largest + std::log(sum) - log_normalizers[first + r]));
+      normalizer_error = std::max<double>(normalizer_error, std::abs(log_normalizer(row) - log_normalizers[first + r]));
       const auto found = std::ranges::find(rows, first + r);
       if (found == rows.end()) continue;
       const std::span<const float> want = expected.row(static_cast<size_t>(found - rows.begin()));

@@ -76,6 +76,14 @@ def tiny_batch(vocabulary):
     return Batch(tokens.split(lengths), rows, tokens.roll(-1)[rows], weights / weights.sum())
 
 
+def whole_context(model, vocabulary):
+    """512 tokens read at once: every row's log-normaliser, every thirty-second row's logits."""
+    tokens = torch.from_numpy((generator.bits(8, 512) % np.uint64(vocabulary)).astype(np.int64))
+    logits = model.logits(model.hidden(tokens))
+    return {"context.tokens": tokens, "context.logits": logits[31::32],
+            "context.log_normalizers": logits.logsumexp(-1)}
+
+
 def write_tiny(model_path, path):
     model = Transformer(gguf.Reader(model_path), torch.float64)
     batch = tiny_batch(len(model.weights["token_embd.weight"]))
@@ -91,6 +99,7 @@ def write_tiny(model_path, path):
             "losses": batch.losses(model),
             "lora_logits": model.logits(batch.hidden(model, lora)),
             "lora_losses": batch.losses(model, lora),
+            **whole_context(model, len(model.weights["token_embd.weight"])),
         }
     layer = 1
     dense = {kind: model.weights[f"blk.{layer}.{kind}.weight"].requires_grad_() for kind in KINDS}
