@@ -55,14 +55,14 @@ void greedy(const Input& input) {
   greedy_blocks(input.view(), spectrum, input.residuals, step_size(spectrum, 0.2), 8, 32);
 }
 
-void measure(const char* what, double bar, int repetitions, const std::function<void()>& operation) {
+void measure(const char* what, double asked, int repetitions, const std::function<void()>& operation) {
   std::vector<double> times;
   for (int i = 0; i < repetitions; ++i) {
     const auto start = std::chrono::steady_clock::now();
     operation();
     times.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
   }
-  fmt::print("{:<64} {:>9.3f} ms   under {:>6} ms   fastest {:>9.3f} ms\n", what, median(times), bar,
+  fmt::print("{:<64} {:>9.3f} ms   under {:>6} ms   fastest {:>9.3f} ms\n", what, median(times), asked,
              *std::min_element(times.begin(), times.end()));
 }
 

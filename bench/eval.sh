@@ -10,37 +10,13 @@ source scripts/common.sh
 source scripts/setup.sh
 # shellcheck source=scripts/demo.sh
 source scripts/demo.sh
+# shellcheck source=scripts/corpora.sh
+source scripts/corpora.sh
 precision=${1:-int8}
 out=build/bench
 mkdir -p $out
 need_packages bench
 model=$(build/hone model get smollm2)
-
-# Every third of the files long enough is held out, every other file of the list is indexed.
-split_files() { # LIST_OF_LONG LIST_OF_ALL NAME
-  awk 'NR % 3 == 2' "$1" >"$out/$3.held"
-  grep -vxFf "$out/$3.held" "$2" >"$out/$3.indexed"
-}
-
-python_library() {
-  local library
-  library=$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
-  library_files "$library" 9000 >$out/long
-  library_files "$library" 4000 >$out/all
-  split_files $out/long $out/all stdlib
-}
-
-linux_documentation() {
-  local from=/usr/share/doc/linux-doc-6.1/Documentation to=$out/linux-doc file
-  mkdir -p $to
-  while read -r file; do
-    gzip -dc "$file" >"$to/$(sed "s|^$from/||; s|/|-|g; s|\.gz$||" <<<"$file")"
-  done < <(find $from -name '*.rst.gz' \( -path '*/admin-guide/*' -o -path '*/process/*' -o -path '*/filesystems/*' \
-    -o -path '*/networking/*' -o -path '*/core-api/*' -o -path '*/driver-api/*' -o -path '*/userspace-api/*' \) | LC_ALL=C sort)
-  find $to -type f -size +8000c | LC_ALL=C sort >$out/long
-  find $to -type f | LC_ALL=C sort >$out/all
-  split_files $out/long $out/all linux-doc
-}
 
 # measure NAME WINDOWS_PER_FILE FILES EVAL_OPTIONS...
 measure() {
@@ -56,8 +32,8 @@ measure() {
 }
 
 rm -f $out/*.txt
-python_library
-linux_documentation
+python_library $out
+linux_documentation $out
 measure stdlib 2 80
 measure linux-doc 1 90
 measure stdlib 1 30 --protocol score

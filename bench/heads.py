@@ -17,7 +17,7 @@ import torch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 POINTS, BATCH = 2000, 64
-# dimension, classes, neighbours, epochs, learning rate, queries a run of hone and of torch, iterations, bar
+# dimension, classes, neighbours, epochs, learning rate, queries a run of hone and of torch, iterations, ratio asked
 CASES = (
     (25, 10, 200, 50, 0.05, 4096, 512, 4, 6),
     (192, 10, 200, 50, 0.01, 512, 128, 4, 6),
@@ -85,10 +85,10 @@ def main():
         ours.stdin.flush()
         return float(ours.stdout.readline()) / queries
 
-    print(f"{'d':>4} {'C':>4} {'k':>4} {'epochs':>6} {'torch/s':>8} {'hone/s':>8} {'GFLOP/s':>8} {'ratio':>6} {'bar':>4} "
+    print(f"{'d':>4} {'C':>4} {'k':>4} {'epochs':>6} {'torch/s':>8} {'hone/s':>8} {'GFLOP/s':>8} {'ratio':>6} {'asked':>5} "
           f"{'L-BFGS/s':>9} {'against Adam':>12}")
     for case in CASES:
-        dimension, classes, neighbours, epochs, *_, iterations, bar = case
+        dimension, classes, neighbours, epochs, *_, iterations, asked = case
         rounds = [(torch_seconds(case), hone_seconds(case, "adam", epochs), hone_seconds(case, "lbfgs", iterations))
                   for _ in range(repetitions + 1)][1:]
         other, adam, second = (statistics.median(column) for column in zip(*rounds))
@@ -96,7 +96,7 @@ def main():
         faster = statistics.median(row[1] / row[2] for row in rounds)
         operations = 4 * neighbours * classes * dimension * epochs
         print(f"{dimension:4} {classes:4} {neighbours:4} {epochs:6} {1 / other:8.0f} {1 / adam:8.0f} "
-              f"{operations / adam / 1e9:8.0f} {ratio:6.1f} {bar or '-':>4} {1 / second:9.0f} {faster:12.1f}")
+              f"{operations / adam / 1e9:8.0f} {ratio:6.1f} {asked or '-':>5} {1 / second:9.0f} {faster:12.1f}")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def main():
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     print(f"{FEATURES} features, {DEAD} of them dead")
-    print(f"{'':34} {'hone rows/s':>12} {'torch rows/s':>13} {'ratio':>6} {'bar':>4}   torch {torch.__version__}")
+    print(f"{'':34} {'hone rows/s':>12} {'torch rows/s':>13} {'ratio':>6} {'asked':>5}   torch {torch.__version__}")
     for revival in ("none", "ghost"):
         arguments = [str(value) for value in (INPUTS, FEATURES, BATCH, ACTIVE, DROPOUT, revival, DEAD)]
         hone = subprocess.Popen([ROOT / "build" / "bench_sae", *arguments], stdin=subprocess.PIPE,

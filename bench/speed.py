@@ -100,12 +100,12 @@ def main():
         ("LoRA step, top layers, int8, beside torch on all", "lora-top int8", peer.lora_step, 5),
         ("weight gradients, top layers, int8, beside the same", "gradient-top int8", peer.lora_step, 5),
     ]
-    print(f"{'':52} {'hone s':>8} {'torch s':>8} {'ratio':>6} {'bar':>5}   torch {torch.__version__}")
-    for title, operation, run, bar in cases:
+    print(f"{'':52} {'hone s':>8} {'torch s':>8} {'ratio':>6} {'asked':>5}   torch {torch.__version__}")
+    for title, operation, run, asked in cases:
         pairs = [(ours(operation), theirs(run)) for _ in range(repetitions + 2)][2:]
         mine, other = (statistics.median(column) for column in zip(*pairs))
         ratio = statistics.median(b / a for a, b in pairs)
-        print(f"{title:52} {mine:8.3f} {other:8.3f} {ratio:6.2f} {bar:5}")
+        print(f"{title:52} {mine:8.3f} {other:8.3f} {ratio:6.2f} {asked:5}")
 
 
 if __name__ == "__main__":
