@@ -1,4 +1,5 @@
-// adapt: the ways to learn from neighbours, and one request's life.
+// adapt: the ways to learn from neighbours, and one request's life. Kernels use the one thread pool, and a Store may be
+// used by one thread at a time: one thread at a time calls what is here.
 #pragma once
 
 #include <filesystem>
@@ -46,6 +47,7 @@ TextScore score(const Model& model, std::string_view text, const ScoreOptions& o
 // Full-batch Adam (Kingma & Ba 2015) on a LoRA adapter; state starts empty and dies with the object.
 class Adam {
  public:
+  // β_1, β_2 and ε as in the paper; what is given is not checked.
   explicit Adam(float learning_rate, float beta1 = 0.9f, float beta2 = 0.999f, float epsilon = 1e-8f);
   // One step on every matrix that has a gradient. Throws Error{bad_input} for one that the adapter does not have.
   void step(Adapter& adapter, const std::map<MatrixId, Adapter::LowRank>& gradients);
@@ -122,14 +124,16 @@ struct CorpusStatistics {
   int first_layer = 0;
   std::map<MatrixId, Block> blocks;
 
+  // All fields, in the byte order of this machine: what a store keeps, and deserialize() reads.
   std::vector<std::byte> serialize() const;
   static CorpusStatistics deserialize(std::span<const std::byte> bytes);  // throws Error{corrupt}
 };
 
 // Bytes of gradient rows that a store keeps where nobody gives another budget: what it was told last, else the default.
+// Throws as Store::value does.
 constexpr uint64_t default_gradient_budget = 2ull << 30;
 uint64_t gradient_budget(const Store& store);
-// Needs Store::create().
+// Needs Store::create(). Throws as Store::set_value does.
 void remember_gradient_budget(Store& store, uint64_t bytes);
 
 struct LearnOptions {
@@ -162,8 +166,9 @@ struct StoredGradients {
 StoredGradients store_gradients(const Model& model, const Store& store, const CorpusStatistics& statistics,
                                 std::optional<uint64_t> gradient_budget, const Watch& watch = {});
 
-// ΔW = −relative_step · mean over neighbours of G / D at the base weights; the step size η scales it later. Gradient
-// rows come from the store where it keeps them and are computed and kept otherwise. `computed`, if given, counts those.
+// ΔW = −relative_step · mean over neighbours of G / D at the base weights; the step size η scales it later. Close to
+// Retrievable Gradients (Su et al. 2026, arXiv 2606.15734). Gradient rows come from the store where it keeps them and
+// are computed and kept otherwise. `computed`, if given, counts those.
 // `form`: fp32 for dense additions, int8 for quantized ones; the way back is the model's. Throws Error{corrupt} as
 // above, Error{cancelled}.
 Adapter neighbour_direction(const Model& model, const Store& store, const CorpusStatistics& statistics,

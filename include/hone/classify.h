@@ -1,5 +1,6 @@
 // classify: every way to answer queries from labelled points, on the same neighbours: one global head, votes, a local
 // head for each query ([SaG]), hone's mixture over how far that head was trained, experts; and what each is worth.
+// Functions use the one thread pool: one thread calls them at a time.
 #pragma once
 
 #include <optional>

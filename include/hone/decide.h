@@ -31,10 +31,12 @@ class Mixture {
 
   // log p(x_t) of the mixture, natural logarithm; log_probs[j] = log p_j(x_t) with finite log_probs[0].
   // An expert that says NaN, +inf or a positive log-probability counts as probability 0 for that token; −inf is
-  // allowed.
+  // allowed. Throws Error{bad_input} unless there is one log-probability per expert and log_probs[0] is finite and at
+  // most 0.
   double log_prob(std::span<const double> log_probs) const;
 
-  // log_prob(log_probs), then moves the weights by this token's evidence.
+  // log_prob(log_probs), then moves the weights by this token's evidence. Throws as log_prob does; the weights are then
+  // as before.
   double update(std::span<const double> log_probs);
 
   size_t experts() const;
@@ -45,7 +47,8 @@ class Mixture {
   // −n·log2(floor + (1 − floor)·2^(−B/n)) for n tokens, at most (1 − floor)·B and n·log2(1/floor).
   // Proofs: docs/mixture.md. O(tokens).
   double bound_bits(size_t tokens) const;
-  // The same against expert j; a floor adds tokens·log2(1/(1 − floor)) for j ≠ 0.
+  // The same against expert j; a floor adds tokens·log2(1/(1 − floor)) for j ≠ 0. Throws Error{bad_input} for an expert
+  // that does not exist.
   double bound_bits(size_t tokens, size_t expert) const;
 
  private:

@@ -1,5 +1,7 @@
 // grams: inner products between the gradients of a batch's sequences, for every block of weights, from one backward
 // pass. With leave-one-out prompts and a query as the sequences they are [DTV]'s kernel (arXiv 2606.15569).
+// Functions only read what they are given: any number of threads may call them. A GramSink uses the one thread pool:
+// one thread calls it at a time.
 #pragma once
 
 #include <compare>

@@ -1,6 +1,7 @@
 // heads: linear classifiers on frozen features. One global head, and for every query a local head that is trained on
 // the query's neighbours, asked once and thrown away ([SaG], Hübotter et al. 2025, arXiv 2509.24510, test-time training
 // of the last linear layer). Finding neighbours is neighbours.h, reading data is data.h.
+// Functions and methods use the one thread pool: one thread calls them at a time.
 #pragma once
 
 #include <cstdint>

@@ -14,11 +14,12 @@
 
 namespace hone {
 
-// (p/255 − mean)/deviation of pixels 0 … 255, in fp32. The defaults are those of MNIST, which [SaG] uses.
+// Mean and deviation of pixels after division by 255. The defaults are those of MNIST, which [SaG] uses.
 struct PixelScale {
   float mean = 0.1307F;
   float deviation = 0.3081F;
 };
+// (p/255 − mean)/deviation of pixels [n, rows·cols] from 0 to 255, in fp32 and in the same shape: images for a LeNet.
 Matrix normalized_pixels(ConstMatrixView pixels, const PixelScale& scale = {});
 
 // Convolutions have no padding and stride 1; a maximum leaves out a last odd row or column.

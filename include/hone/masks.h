@@ -1,4 +1,5 @@
 // masks: how few concepts of an autoencoder's code a neighbourhood needs ([SaG] §4, observations 2 and 3).
+// Functions use the one thread pool: one thread calls them at a time.
 #pragma once
 
 #include <cstdint>

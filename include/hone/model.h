@@ -31,7 +31,8 @@ std::string name(MatrixId id);
 // How the frozen products are computed. LoRA and dense additions are fp32 always, gradients unless int8 is asked for.
 enum class Precision {
   fp32,  // the reference
-  int8,  // weights int8 with a scale per output row, activations uint8 with a scale per token
+  int8,  // weights int8 with a scale per output row; activations uint8 with a scale per token, but for a token's four
+         // largest values, which stay fp32
 };
 
 struct ModelConfig {
@@ -143,7 +144,7 @@ struct BatchRows {
 // The adapters of the batch must stay unchanged until the backward pass is done.
 class Tape {
  public:
-  size_t bytes() const;
+  size_t bytes() const;  // that the activations take
 
  private:
   friend class Model;
@@ -283,7 +284,7 @@ class Model {
   // Logits [R, V] of rows of the last layer's output [R, D]. Like all below: Error{bad_input} for other shapes.
   Matrix logits(ConstMatrixView hidden) const;
   // Logits [R, tokens] of some tokens only: what the above holds in their columns, at the cost of these columns. Throws
-  // Error{bad_input} for a token outside the vocabulary.
+  // Error{bad_input} for no tokens or one outside the vocabulary.
   Matrix logits(ConstMatrixView hidden, std::span<const Token> tokens) const;
   // −log p(targets[r]) for each row, natural logarithm; logits are never held for more than a few rows.
   std::vector<float> losses(ConstMatrixView hidden, std::span<const Token> targets) const;

@@ -1,5 +1,6 @@
 // neighbours: the training points that are nearest to a query, a choice among them that leaves the least uncertainty
 // (SIFT), k-means, and experts, the local heads of a fixed number of places. Local heads themselves are heads.h.
+// Functions and methods use the one thread pool: one thread calls them at a time.
 #pragma once
 
 #include <cstdint>
@@ -136,8 +137,9 @@ Neighbours sift(ConstMatrixView points, ConstMatrixView queries, const Neighbour
                 const Watch& watch = {});
 
 // ---- Experts --------------------------------------------------------------------------------------------------------
-// Test-time training at a fixed cost: one local head for each of E centroids, trained beforehand on the centroid's k
-// nearest training points (not on its cluster); a query is answered by the head of the nearest centroid.
+// Amortised test-time training ([SaG], Hübotter et al. 2025, arXiv 2509.24510), at a fixed cost a query: one local head
+// for each of E centroids, trained beforehand on the centroid's k nearest training points (not on its cluster); a query
+// is answered by the head of the nearest centroid.
 
 struct ExpertOptions {
   size_t experts = 1000;   // E
@@ -161,13 +163,13 @@ class Experts {
   Metric metric() const { return metric_; }
   ConstMatrixView centroids() const { return centroids_; }  // [E, d]
   const std::vector<std::string>& labels() const { return labels_; }
-  // A copy of one expert's head.
+  // A copy of one expert's head. expert < size(), which is not checked.
   LinearHead head(size_t expert) const;
 
   // The nearest centroid of every query [Q, d]. Throws Error{bad_input} for another dimension or a query that is not
   // finite, Error{cancelled}.
   std::vector<int64_t> route(ConstMatrixView queries, const Watch& watch = {}) const;
-  // [Q, C]: each query's logits by its expert.
+  // [Q, C]: each query's logits by its expert. Throws as route() does.
   Matrix logits(ConstMatrixView queries, const Watch& watch = {}) const;
 
   // One safetensors file: "centroids" [E, d], "weights" [E·C, d], "bias" [E, C], the metric and the classes' names

@@ -1,4 +1,6 @@
 // sae: top-k sparse autoencoders of activations: training, evaluation, files ([SaG] §4).
+// Functions and methods use the one thread pool: one thread calls them at a time, all but image_html and escape_html,
+// which any number of threads may call.
 #pragma once
 
 #include <cstdint>
@@ -70,9 +72,10 @@ struct Sae {
   Matrix directions() const;
   // The k largest pre-activations of each row of x [n, d] = inputs(…). Throws Error{bad_input} for another width.
   SparseCodes encode(ConstMatrixView x) const;
-  // [n, d]
+  // x̂ [n, d] of the codes. `directions` is directions(), and every feature of the codes is one of its rows; neither is
+  // checked.
   Matrix decode(const SparseCodes& codes, ConstMatrixView directions) const;
-  // x̂ of raw rows [n, d], with their norms given back.
+  // x̂ of raw rows [n, d], with their norms given back. Throws as inputs() does.
   Matrix reconstruct(ConstMatrixView x) const;
 };
 
@@ -88,15 +91,17 @@ class ActivationBatches {
   virtual std::string identity() const = 0;
   // Batch `number` of to.rows shuffled rows. Throws Error{bad_input} for a value that is not finite, Error{cancelled}.
   virtual void read(uint64_t number, MatrixView to, const CancelToken& cancel) = 0;
-  // Rows [first, first + to.rows) in the source's own order.
+  // Rows [first, first + to.rows) in the source's own order. There must be such rows, and here and in read() to.cols =
+  // width(); not every source checks it. Throws as read() does.
   virtual void read_in_order(size_t first, MatrixView to, const CancelToken& cancel) = 0;
 
-  // What a row belongs to, for people.
+  // What a row belongs to, for people: a token between those around it, or the number of a file's row.
   struct Place {
     std::string before;
     std::string itself;
     std::string after;
   };
+  // Of a row in the source's own order, row < rows(), which is not checked.
   virtual Place place(size_t row) const = 0;
 };
 
@@ -169,17 +174,19 @@ class SaeTrainer {
   SaeTrainer& operator=(SaeTrainer&&) noexcept;
   ~SaeTrainer();
 
-  // One step on x [batch, d], raw rows. Throws Error{bad_input} if x or what comes out is not finite; the parameters
-  // are then as before.
+  // One step on x [n, d], raw rows, n ≥ 1. Throws Error{bad_input} for no rows or another width, and if x or what comes
+  // out is not finite; the parameters are then as before.
   SaeStep step(ConstMatrixView x);
-  // The loss of the next step and its gradients, before clipping; takes no step.
+  // The loss of the next step and its gradients, before clipping; takes no step. Throws as step() does; `to` is then as
+  // before.
   SaeStep gradients(ConstMatrixView x, SaeGradients& to);
   // Steps until `training.steps` are done, with a checkpoint every `every` steps (0: only at the end and when it is
   // cancelled) if `checkpoint` is not empty. Every step is offered to `seen`. Throws as step(), Error{io, cancelled}.
   void run(ActivationBatches& batches, const std::filesystem::path& checkpoint, uint64_t every,
            const std::function<void(const SaeStep&)>& seen, const Watch& watch);
 
-  // Trains for more steps, or fewer, than the settings said; nothing else changes.
+  // Trains for more steps, or fewer, than the settings said; nothing else changes. Give at least steps_done(), which is
+  // not checked: with fewer, run() takes no step.
   void set_steps(uint64_t steps);
   uint64_t steps_done() const;
   const Sae& sae() const;
@@ -221,8 +228,8 @@ struct SpliceEvaluation {
 };
 
 // Over windows as above; their first positions keep their own activations in all three, and what they predict does not
-// count. Throws Error{bad_input} if the autoencoder has
-// another width than the model, or no window has a token to predict, Error{cancelled}.
+// count. Throws Error{bad_input} for a layer that the model does not have, an autoencoder of another width than the
+// model's, a window that exceeds its context, and if no window has a token to predict; Error{cancelled}.
 SpliceEvaluation evaluate_spliced(const Sae& sae, const Model& model, int layers,
                                   std::span<const std::vector<Token>> windows, const Watch& watch);
 

@@ -1,5 +1,6 @@
 // spectrum: a kernel's eigendecomposition, and gradient descent as a filter on it. docs/decide.md holds the formulas.
 // [DTV] is Wakayama, A Decision-Theoretic View of Test-Time Training, arXiv 2606.15569 (2026).
+// Functions only read what they are given: any number of threads may call them.
 #pragma once
 
 #include <cstddef>
@@ -46,9 +47,9 @@ class Spectrum {
   // Uᵀv: coordinates of v [n] along the eigenvectors. Throws Error{bad_input} for another size or values that are not
   // finite; `what` names v in the message.
   std::vector<double> coordinates(std::span<const double> v, std::string_view what) const;
-  // U c, the inverse of coordinates().
+  // U c, the inverse of coordinates(). Throws Error{bad_input} for another size.
   std::vector<double> combination(std::span<const double> c) const;
-  // f(K) = U diag(f) Uᵀ [n, n] for f given at the eigenvalues [n]. O(n³).
+  // f(K) = U diag(f) Uᵀ [n, n] for f given at the eigenvalues [n]. O(n³). Throws Error{bad_input} for another size.
   Matrix64 function(std::span<const double> f) const;
 
  private:
@@ -80,6 +81,7 @@ std::vector<double> descent_filter(const Spectrum& spectrum, double rho, double 
 std::vector<double> bayes_filter(const Spectrum& spectrum, double lambda_star);
 
 // k_xᵀ q(K) r = Σ_i k̃_i q_i r̃_i for coordinates k̃ = Uᵀk_x, r̃ = Uᵀr and a filter q given at the eigenvalues, all [n].
+// Throws Error{bad_input} if their sizes differ.
 double correction(std::span<const double> filter, std::span<const double> query, std::span<const double> residuals);
 
 }  // namespace hone::decide

@@ -1,4 +1,5 @@
 // steps: how far to adapt. Evidence of a number of steps, its posterior, and what the decision is worth ([DTV]).
+// Functions and const methods only read what they are given: any number of threads may call them.
 #pragma once
 
 #include <optional>

@@ -159,7 +159,8 @@ class Store {
   // near duplicates of a chunk that was chosen are passed over. In the order of choice. Throws as nearest() does.
   std::vector<Neighbour> sift(const Encoder& encoder, std::span<const float> query, size_t count) const;
 
-  // Small named values that live with the corpus (learned statistics). Writing needs create(); Error{corrupt, io}.
+  // Small named values that live with the corpus (learned statistics). Writing throws Error{bad_input} if the store is
+  // open for reading; both throw Error{corrupt, io}.
   void set_value(const std::string& name, std::span<const std::byte> value);
   std::optional<std::vector<std::byte>> value(const std::string& name) const;
 
