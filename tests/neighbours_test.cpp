@@ -376,6 +376,30 @@ TEST_P(NeighbourFile, AForgedBodyIsAnErrorOrCanBeSearched) {
   }
 }
 
+// FAISS would read any kind of index there, divide by numbers that are 0 and make room for what is claimed.
+TEST_P(NeighbourFile, AnotherIndexInsideIsAnError) {
+  if (GetParam() == IndexKind::flat) GTEST_SKIP() << "holds no other index";
+  index.save(file);
+  const std::string whole = read_file(file);
+  const auto forged_at = [&](size_t at, const std::string& bytes) {
+    std::string forged = whole;
+    forged.replace(at, bytes.size(), bytes);
+    seal(forged);
+    folder.write("forged", forged);
+    HONE_EXPECT_ERROR(NeighbourIndex::open(folder.path() / "forged"), ErrorCode::corrupt, "laid out otherwise");
+  };
+  const size_t inside = whole.find("IxF", 80);
+  ASSERT_NE(inside, std::string::npos);
+  for (const char* kind : {"IxPq", "IwFl", "IHNf", "IxSQ", "IxRo"}) forged_at(inside, kind);
+  forged_at(80, GetParam() == IndexKind::ivf ? "IHNf" : "IwFl");
+  if (GetParam() != IndexKind::ivf) return;
+  const size_t lists = whole.find("ilar", 80), sizes = lists + 4 + 8 + 8 + 4 + 8;
+  const auto number = [](uint64_t value) { return std::string(reinterpret_cast<const char*>(&value), sizeof value); };
+  forged_at(lists + 4 + 8, number(4096));
+  forged_at(sizes, number(1 << 20));
+  forged_at(sizes, number(UINT64_MAX));
+}
+
 INSTANTIATE_TEST_SUITE_P(Kinds, NeighbourFile, testing::Values(IndexKind::flat, IndexKind::ivf, IndexKind::hnsw),
                          [](const auto& kind) { return std::string(name(kind.param)); });
 

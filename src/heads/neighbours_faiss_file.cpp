@@ -9,32 +9,22 @@
 #include <algorithm>
 #include <cstring>
 
+#include "heads/neighbours_faiss_layout.h"
 #include "heads/neighbours_flat.h"
 
 namespace hone {
 namespace {
 
-// FAISS makes room for as many values as a file says that it holds, before it reads them. The sizes of lists come many
-// at a time, other counts one by one; a reader that ends there stops it.
 struct SpanReader : faiss::IOReader {
-  SpanReader(std::span<const std::byte> all, IndexKind kind)
-      : rest(all), most_count(std::max<size_t>(all.size(), 1 << 20)), many_counts(kind == IndexKind::ivf) {}
+  explicit SpanReader(std::span<const std::byte> all) : rest(all) {}
   size_t operator()(void* to, size_t size, size_t items) override {
     if (size == 0 || items == 0) return 0;
     const size_t whole = std::min(items, rest.size() / size);
     std::memcpy(to, rest.data(), whole * size);
     rest = rest.subspan(whole * size);
-    if (size != sizeof(uint64_t) || (whole > 1 && !many_counts)) return whole;
-    for (size_t i = 0; i < whole; ++i) {
-      uint64_t count = 0;
-      std::memcpy(&count, static_cast<const std::byte*>(to) + i * size, size);
-      if (count > most_count) return 0;
-    }
     return whole;
   }
   std::span<const std::byte> rest;
-  size_t most_count;  // at least 2²⁰, a constant that stands in every header
-  bool many_counts;
 };
 
 Error damaged(std::string_view why) { return {ErrorCode::corrupt, fmt::format("its index {}", why)}; }
@@ -104,11 +94,10 @@ void check_graph(const faiss::IndexHNSW& index) {
     throw damaged("has no beginning");
 }
 
-std::unique_ptr<faiss::Index> read_index(std::span<const std::byte> bytes, std::string_view kind,
-                                         const NeighbourOptions& options, size_t n, size_t d) {
-  if (bytes.size() < kind.size() || std::memcmp(bytes.data(), kind.data(), kind.size()) != 0)
-    throw damaged("is of another kind");
-  SpanReader reader(bytes, options.kind);
+// Of bytes whose layout was checked.
+std::unique_ptr<faiss::Index> read_index(std::span<const std::byte> bytes, const NeighbourOptions& options, size_t n,
+                                         size_t d) {
+  SpanReader reader(bytes);
   std::unique_ptr<faiss::Index> index;
   try {
     index.reset(faiss::read_index(&reader));
@@ -138,14 +127,16 @@ faiss::MetricType faiss_metric(Metric metric) {
 
 std::unique_ptr<faiss::IndexIVFFlat> read_lists(std::span<const std::byte> bytes, const NeighbourOptions& options,
                                                 size_t n, size_t d) {
-  auto lists = as<faiss::IndexIVFFlat>(read_index(bytes, "IwFl", options, n, d));
+  check_layout_of_lists(bytes, n, d, options.lists);
+  auto lists = as<faiss::IndexIVFFlat>(read_index(bytes, options, n, d));
   check_lists(*lists, options.lists);
   return lists;
 }
 
 std::unique_ptr<faiss::IndexHNSW> read_graph(std::span<const std::byte> bytes, const NeighbourOptions& options,
                                              size_t n, size_t d) {
-  auto graph = as<faiss::IndexHNSW>(read_index(bytes, "IHNf", options, n, d));
+  check_layout_of_graph(bytes, n, d);
+  auto graph = as<faiss::IndexHNSW>(read_index(bytes, options, n, d));
   check_graph(*graph);
   return graph;
 }
