@@ -159,6 +159,23 @@ TEST_F(Classify, VotesCountNeighbours) {
   EXPECT_GT(ties, 3u);
 }
 
+// However many votes there are on either side.
+TEST(Votes, TiesGoToTheNearest) {
+  constexpr size_t k = 50;
+  std::vector<int> y(k, 1);
+  std::fill(y.begin() + 1, y.begin() + 1 + k / 2, 0);
+  Neighbours neighbours{k, std::vector<int64_t>(k), std::vector<float>(k, 0.5F)};
+  std::iota(neighbours.ids.begin(), neighbours.ids.end(), 0);
+  for (const Vote vote : {Vote::majority, Vote::by_distance}) {
+    const Matrix log_p = vote_log_probabilities(y, 3, neighbours, Metric::l2, vote);
+    EXPECT_GT(log_p.row(0)[1], log_p.row(0)[0]);
+    EXPECT_NEAR(log_p.row(0)[1], log_p.row(0)[0], 1e-4);
+    double sum = 0;
+    for (const float l : log_p.row(0)) sum += std::exp(static_cast<double>(l));
+    EXPECT_NEAR(sum, 1, 1e-6);
+  }
+}
+
 TEST_F(Classify, VotesAreAlsoShownAtTheLocalHeadsK) {
   ClassifyOptions options = small_options();
   options.votes = 3;

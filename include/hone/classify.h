@@ -84,8 +84,8 @@ struct ClassifyScore {
   double queries_per_second = 0;
 };
 // One a row of `answers`, whose first is the base of all differences. Throws Error{bad_input} for no queries, answers
-// of other shapes than the first, labels that are no class.
+// of other shapes than the first, labels that are no class; Error{cancelled}.
 std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::span<const int> truth,
-                                         uint64_t seed = 0);
+                                         uint64_t seed = 0, const Watch& watch = {});
 
 }  // namespace hone

@@ -114,16 +114,18 @@ void run_classify(ClassifyArguments& arguments) {
   options.index.metric =
       arguments.metric.empty() ? (train.texts.empty() ? Metric::l2 : Metric::cosine) : metric_named(arguments.metric);
 
-  const Classification result = [&] {
+  Classification result;
+  std::vector<ClassifyScore> scores;
+  {
     const Watch watch = terminal_watch(arguments.quiet || arguments.as_json);
     embed_texts(arguments, train, test, watch);
     if (test.x.cols() != train.x.cols())
       throw Error(ErrorCode::bad_input,
                   fmt::format("'{}' has {} features, '{}' has {}; both need the same", arguments.test.string(),
                               test.x.cols(), arguments.train.string(), train.x.cols()));
-    return classify(train.x, train.y, train.labels.size(), test.x, queries.truth, options, watch);
-  }();
-  const std::vector<ClassifyScore> scores = score_answers(result.answers, queries.truth, options.seed);
+    result = classify(train.x, train.y, train.labels.size(), test.x, queries.truth, options, watch);
+    scores = score_answers(result.answers, queries.truth, options.seed, watch);
+  }
   if (arguments.as_json)
     print_json(classify_json(result, scores, queries));
   else

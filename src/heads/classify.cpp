@@ -48,9 +48,9 @@ void check(ConstMatrixView x, std::span<const int> y, size_t classes, ConstMatri
 
 std::vector<int> path_of(const LocalTraining& training) {
   std::vector<int> path = {0};
-  for (int decade = 1; decade < training.steps; decade *= 10)
-    for (const int step : {decade, 2 * decade, 5 * decade})
-      if (step < training.steps) path.push_back(step);
+  for (int64_t decade = 1; decade < training.steps; decade *= 10)
+    for (const int64_t step : {decade, 2 * decade, 5 * decade})
+      if (step < training.steps) path.push_back(static_cast<int>(step));
   if (training.steps > 0) path.push_back(training.steps);
   return path;
 }

@@ -31,12 +31,14 @@ decide::Interval mean_interval(std::span<const double> values, uint64_t seed) {
   return {sum, sum, sum};
 }
 
-std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::span<const int> truth, uint64_t seed) {
+std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::span<const int> truth, uint64_t seed,
+                                         const Watch& watch) {
   if (answers.empty() || truth.empty()) refuse("there are no answers to score");
   const size_t queries = truth.size();
   std::vector<ClassifyScore> scores;
   std::vector<double> base_right, base_loss;
   for (const Answers& way : answers) {
+    watch.report("scores", scores.size(), answers.size());
     const Matrix& log_p = way.log_probabilities;
     if (log_p.rows() != queries) refuse(fmt::format("{}: {} answers to {} queries", way.name, log_p.rows(), queries));
     if (log_p.cols() != answers[0].log_probabilities.cols())
@@ -75,7 +77,9 @@ std::vector<ClassifyScore> score_answers(std::span<const Answers> answers, std::
       right[q] -= base_right[q];
       loss[q] -= base_loss[q];
     }
+    watch.cancel.check();
     score.accuracy_gain = mean_interval(right, seed);
+    watch.cancel.check();
     score.log_loss_gain = mean_interval(loss, seed);
     score.queries_per_second = static_cast<double>(queries) / std::max(way.seconds, 1e-9);
     scores.push_back(std::move(score));

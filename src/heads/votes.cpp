@@ -8,7 +8,7 @@ namespace hone {
 Matrix vote_log_probabilities(std::span<const int> y, size_t classes, const Neighbours& neighbours, Metric metric,
                               Vote vote) {
   Matrix result(neighbours.queries(), classes);
-  constexpr double least_distance = 1e-6, tie_break = 5e-5;
+  constexpr double least_distance = 1e-6, lead = 1e-5;
   const double k = static_cast<double>(neighbours.k), prior = 1 / static_cast<double>(classes);
   const auto weight_of = [&](double distance) {
     if (vote == Vote::majority) return 1.0;
@@ -20,12 +20,18 @@ Matrix vote_log_probabilities(std::span<const int> y, size_t classes, const Neig
     const auto distances = neighbours.distances_of(q);
     std::fill(votes.begin(), votes.end(), 0);
     double sum = 0;
+    const auto label_of = [&](int64_t id) { return static_cast<size_t>(y[static_cast<size_t>(id)]); };
     for (size_t i = 0; i < ids.size(); ++i) {
       if (ids[i] < 0) continue;
-      const double nearer = 1 + tie_break * std::ldexp(1, -static_cast<int>(std::min<size_t>(i, 60)));
-      const double weight = nearer * weight_of(distances[i]);
-      votes[static_cast<size_t>(y[static_cast<size_t>(ids[i])])] += weight;
+      const double weight = weight_of(distances[i]);
+      votes[label_of(ids[i])] += weight;
       sum += weight;
+    }
+    const double most = *std::ranges::max_element(votes);
+    if (std::ranges::count(votes, most) > 1 && most > 0) {
+      const auto first = std::ranges::find_if(ids, [&](int64_t id) { return id >= 0 && votes[label_of(id)] == most; });
+      sum += lead * votes[label_of(*first)];
+      votes[label_of(*first)] *= 1 + lead;
     }
     for (size_t c = 0; c < classes; ++c)
       result.row(q)[c] =
