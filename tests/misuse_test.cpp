@@ -131,6 +131,12 @@ TEST_F(Misuse, RowsThatAreNotTheLastLayers) {
   HONE_EXPECT_ERROR(model->head_backward(right, Matrix(1, vocabulary)), ErrorCode::bad_input, "does not fit");
 }
 
+TEST_F(Misuse, MatricesThatNoMemoryHolds) {
+  for (const auto& [rows, cols] :
+       {std::pair(size_t{1} << 60, size_t{576}), {size_t{1} << 40, size_t{1} << 40}, {size_t{1} << 61, size_t{1}}})
+    EXPECT_THROW(Matrix::uninitialized(rows, cols), std::bad_alloc) << rows << " x " << cols;
+}
+
 TEST_F(Misuse, ATapeThatWasNotFilled) {
   HONE_EXPECT_ERROR(model->backward(Tape(), Matrix(), {}), ErrorCode::bad_input, "a tape");
   const Sequence sequence{.tokens = text};

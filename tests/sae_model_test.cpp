@@ -156,6 +156,15 @@ TEST(FeatureReport, RowsOfAFileAreShownAsTheCallerLikes) {
   EXPECT_NE(feature_report(sae, *source, {.title = "", .show = show}, {}).find("<b>3</b>"), std::string::npos);
 }
 
+TEST(SaeInputs, RowsOfDenormalsHaveLengthOneToo) {
+  const Sae sae = Sae::create({.inputs = 2, .features = 4, .active = 1}, 0);
+  Matrix x(1, 2);
+  x.row(0)[0] = 1e-40F;
+  const Matrix inputs = sae.inputs(x);
+  EXPECT_NEAR(inputs.row(0)[0], 1, 1e-6);
+  EXPECT_EQ(inputs.row(0)[1], 0);
+}
+
 TEST(EscapeHtml, LeavesNothingToTheBrowser) {
   EXPECT_EQ(escape_html("<a href=\"x\">&'é"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;é");
   EXPECT_EQ(escape_html("\xC3<\xFF"), "\uFFFD&lt;\uFFFD");

@@ -31,7 +31,7 @@ struct SaeConfig {
 // What the rows of a batch keep: `width` places a row, of which the first counts[i] are used, by ascending feature.
 struct SparseCodes {
   SparseCodes() = default;
-  SparseCodes(size_t rows, size_t width);
+  SparseCodes(size_t rows, size_t places);
 
   size_t width = 0;
   std::vector<uint32_t> counts;    // [n]

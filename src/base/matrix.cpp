@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <utility>
 
@@ -15,7 +16,11 @@ void Matrix::Free::operator()(float* p) const { std::free(p); }
 Matrix Matrix::uninitialized(size_t rows, size_t cols) {
   Matrix m;
   constexpr size_t cache_line = 64, huge_page = size_t{2} << 20;
-  const size_t wanted = std::max(rows * cols * sizeof(float), cache_line);
+  size_t wanted = 0;
+  if (__builtin_mul_overflow(rows, cols, &wanted) || __builtin_mul_overflow(wanted, sizeof(float), &wanted) ||
+      wanted > std::numeric_limits<size_t>::max() / 2)
+    throw std::bad_alloc();
+  wanted = std::max(wanted, cache_line);
   const size_t alignment = wanted >= 2 * huge_page ? huge_page : cache_line;
   const size_t bytes = (wanted + cache_line - 1) / cache_line * cache_line;
   void* memory = nullptr;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/parallel.h"
 #include "interpret/encode.h"
@@ -27,7 +28,10 @@ void check_width(const SaeConfig& config, ConstMatrixView x) {
                 fmt::format("activations: rows of {} values; the autoencoder reads rows of {}", x.cols, config.inputs));
 }
 
-void scale(std::span<float> x, double factor) { scale_by(static_cast<float>(factor), x); }
+void scale(std::span<float> x, double factor) {
+  if (factor <= std::numeric_limits<float>::max()) return scale_by(static_cast<float>(factor), x);
+  for (float& value : x) value = static_cast<float>(value * factor);  // of denormals
+}
 
 }  // namespace
 
