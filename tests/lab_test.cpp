@@ -131,6 +131,11 @@ TEST(LabTable, SelectsRows) {
   EXPECT_EQ(table.where("method", "b").numbers("value"), std::vector<double>{2.5});
   HONE_EXPECT_ERROR(table.number(2, "value"), ErrorCode::corrupt, "row 3, value: 'x'");
   HONE_EXPECT_ERROR(table.add({"a"}), ErrorCode::corrupt, "1 cells");
+  Table counts({"count"});
+  for (const char* cell : {"7", "-1", "nan", "1e300", "2.5"}) counts.add({cell});
+  EXPECT_EQ(counts.count(0, "count"), 7U);
+  for (size_t row = 1; row < counts.rows(); ++row)
+    HONE_EXPECT_ERROR(counts.count(row, "count"), ErrorCode::corrupt, "not a whole number");
   EXPECT_THROW(table.numbers("nonsense"), std::out_of_range);
   EXPECT_THROW(table.where("method", "c").text(0, "value"), std::out_of_range);
 }

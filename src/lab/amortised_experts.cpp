@@ -86,6 +86,7 @@ class AmortisedExperts final : public Experiment {
         series->y.push_back(100 * static_cast<double>(right) / static_cast<double>(ttt.queries));
       }
       Json result = to_json(counts);
+      for (const char* not_counted : {"majority", "majority_same_k"}) result.erase(not_counted);
       result["experts"] = entry.at("experts");
       report.summary["experts"].push_back(result);
       report.findings.push_back({fmt::format("{} experts: accuracy, %", rows.text(i, "experts")),

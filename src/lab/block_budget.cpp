@@ -78,7 +78,7 @@ class BlockBudget : public Experiment {
   static std::string best_fit(const Report& report) {
     constexpr double rounding = 1e-12;
     std::map<double, std::map<size_t, std::map<std::string, double>>> gains;
-    for (const Json& entry : report.summary["blocks"])
+    for (const Json& entry : report.summary.at("blocks"))
       if (entry["of"] == "fit") gains[entry["c"]][entry["budget"]][entry["method"]] = entry["gain"];
     std::string text;
     for (const auto& [c, of_budget] : gains) {

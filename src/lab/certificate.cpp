@@ -114,7 +114,11 @@ struct Cell {
   double slack, needed, gain;  // means over kernels
 };
 Cell cell_of(const Table& rows) {
-  const auto count = [&](std::string_view column) { return static_cast<size_t>(sum(rows.numbers(column))); };
+  const auto count = [&](std::string_view column) {
+    size_t total = 0;
+    for (size_t row = 0; row < rows.rows(); ++row) total += rows.count(row, column);
+    return total;
+  };
   const auto mean = [&](std::string_view column) {
     return sum(rows.numbers(column)) / static_cast<double>(rows.rows());
   };

@@ -123,7 +123,7 @@ void append(Row& row, const AnswerCounts& counts) {
 }
 
 AnswerCounts read_answers(const Table& rows, size_t row) {
-  const auto count = [&](std::string_view column) { return static_cast<size_t>(rows.number(row, column)); };
+  const auto count = [&](std::string_view column) { return rows.count(row, column); };
   return {count("queries"),
           count("global"),
           count("local"),

@@ -34,7 +34,12 @@ std::vector<OwnNet> own_nets(const Json& config) {
 
 const Json& parameters_of(const Json& config, size_t width) {
   const Json& widths = config.at("widths");
-  return *std::ranges::find_if(widths, [&](const Json& one) { return one.at("width") == width; });
+  const auto found = std::ranges::find_if(widths, [&](const Json& one) { return one.at("width") == width; });
+  if (found == widths.end())
+    throw Error(ErrorCode::corrupt, fmt::format("a network has width {}, which is none of this experiment's; check the "
+                                                "files below $HONE_DATA/ttt_mnist",
+                                                width));
+  return *found;
 }
 
 LeNet train(const OwnNet& own, const Json& config, const ImageSet& images, const Watch& watch) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <stdexcept>
 
 #include "hone/base.h"
@@ -26,6 +27,15 @@ double Table::number(size_t row, std::string_view column) const {
   if (error != std::errc() || end != cell.data() + cell.size())
     throw Error(ErrorCode::corrupt, fmt::format("row {}, {}: '{}' is not a number", row + 1, column, cell));
   return value;
+}
+
+size_t Table::count(size_t row, std::string_view column) const {
+  constexpr double most = 9007199254740992;  // 2⁵³, up to which doubles hold every whole number
+  const double value = number(row, column);
+  if (!(value >= 0 && value <= most) || value != std::floor(value))
+    throw Error(ErrorCode::corrupt,
+                fmt::format("row {}, {}: '{}' is not a whole number", row + 1, column, text(row, column)));
+  return static_cast<size_t>(value);
 }
 
 std::vector<double> Table::numbers(std::string_view column) const {
