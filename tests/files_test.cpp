@@ -54,6 +54,13 @@ TEST(Files, ALinkStaysAndWhatItLeadsToIsReplaced) {
   EXPECT_TRUE(fs::is_symlink(link));
   EXPECT_EQ(read_file(file), "after");
   EXPECT_EQ(folder_entries(folder.path() / "there").size(), 1U);
+  const fs::path to_nothing = folder.path() / "to nothing", circle = folder.path() / "circle";
+  fs::create_symlink(folder.path() / "there" / "new", to_nothing);
+  write_file_atomically(to_nothing, "made");
+  EXPECT_TRUE(fs::is_symlink(to_nothing));
+  EXPECT_EQ(read_file(folder.path() / "there" / "new"), "made");
+  fs::create_symlink("circle", circle);
+  HONE_EXPECT_ERROR(write_file_atomically(circle, "x"), ErrorCode::io, "circle");
 }
 
 TEST(Files, APipeIsWrittenTo) {

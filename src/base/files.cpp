@@ -133,6 +133,22 @@ std::string read_file(const std::filesystem::path& path) {
   return contents;
 }
 
+std::filesystem::path behind_links(const std::filesystem::path& path) {
+  constexpr int most_links = 40;  // as the system
+  std::filesystem::path place = path;
+  for (int i = 0; i < most_links; ++i) {
+    std::error_code failure;
+    if (!std::filesystem::is_symlink(std::filesystem::symlink_status(place, failure))) return place;
+    place = place.parent_path() / std::filesystem::read_symlink(place, failure);  // an absolute one takes its place
+    if (failure) {
+      errno = failure.value();
+      fail(path, "write");
+    }
+  }
+  errno = ELOOP;
+  fail(path, "write");
+}
+
 void write_file_atomically(const std::filesystem::path& path, std::string_view contents) {
   write_file_atomically(path, std::span(&contents, 1));
 }
@@ -141,9 +157,7 @@ void write_file_atomically(const std::filesystem::path& path, std::span<const st
   struct stat before {};
   const bool replaces = ::stat(path.c_str(), &before) == 0;
   if (replaces && !S_ISREG(before.st_mode)) return write_as_it_stands(path, parts);
-  std::error_code ignored;
-  std::filesystem::path file = replaces ? std::filesystem::canonical(path, ignored) : path;
-  if (file.empty()) file = path;
+  const std::filesystem::path file = behind_links(path);
   std::string temporary;
   const Descriptor fd(open_beside(file, temporary));
   if (fd < 0) fail(path, "write beside");

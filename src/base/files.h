@@ -37,9 +37,13 @@ std::string_view advice_for(int reason);
 // The whole file. Throws Error{not_found, io} naming the path.
 std::string read_file(const std::filesystem::path& path);
 
-// Writes beside `path`, flushes to disk, renames: afterwards the old file or the new one is there, never half of one. A
-// link stays, what it leads to is replaced; a device or a pipe is written to as it stands. Throws Error{io} naming the
-// path (full disk, permissions); the old file is then untouched.
+// Where a file of this name is or would be made: the end of the links that begin here. Throws Error{io} naming it for
+// links that lead in a circle or cannot be read.
+std::filesystem::path behind_links(const std::filesystem::path& path);
+
+// Writes beside the file, flushes to disk, renames: afterwards the old file or the new one is there, never half of one.
+// Links stay, the file behind them is replaced; a device or a pipe is written to as it stands. Throws Error{not_found,
+// io} naming the path (full disk, permissions); the old file is then untouched.
 void write_file_atomically(const std::filesystem::path& path, std::string_view contents);
 // The parts one after the other.
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::string_view> parts);

@@ -37,7 +37,7 @@ void require_writable_file(const fs::path& file) {
     throw Error(ErrorCode::bad_input, fmt::format("'{}' is a folder; give the path of a file", file.string()));
   const bool special = fs::exists(file, ignored) && !fs::is_regular_file(file, ignored);  // a device, a pipe
   if (special && ::access(file.c_str(), W_OK) == 0) return;
-  if (const int reason = special ? errno : obstacle(file.parent_path())) fail(file, "write", reason);
+  if (const int reason = special ? errno : obstacle(behind_links(file).parent_path())) fail(file, "write", reason);
 }
 
 void require_writable_folder(const fs::path& folder) {
