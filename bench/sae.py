@@ -97,7 +97,7 @@ def main():
             mine = statistics.median(rate(row[0]) for row in rounds)
             other = statistics.median(rate(row[column]) for row in rounds)
             ratio = statistics.median(row[column] / row[0] for row in rounds)
-            print(f"{f'revival {revival}, torch {name}':34} {mine:12.0f} {other:13.0f} {ratio:6.2f} {3:4}")
+            print(f"{f'revival {revival}, torch {name}':34} {mine:12.0f} {other:13.0f} {ratio:6.2f} {3:5}")
         hone.stdin.close()
         hone.wait()
 

@@ -247,6 +247,7 @@ TEST_F(RetrievalTest, AnEncoderThatMovedOrChanged) {
   fs::copy(golden_directory() / "models" / "bert", first, fs::copy_options::recursive);
   const auto encoder = TextEncoder::open(first, {.layer = 2});
   HONE_EXPECT_ERROR(remember_encoder(store, encoder.get(), places.path() / "m\xe8"), ErrorCode::bad_input, "UTF-8");
+  HONE_EXPECT_ERROR(remember_encoder(store, encoder.get()), ErrorCode::bad_input, "by its path");
   remember_encoder(store, encoder.get(), first);
   store_vectors(*encoder, store);
   fs::rename(first, second);

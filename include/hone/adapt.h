@@ -78,7 +78,8 @@ size_t store_vectors(const Model& model, Store& store, const Watch& watch = {});
 size_t store_vectors(const TextEncoder& encoder, Store& store, const Watch& watch = {});
 
 // Writes into the store (opened with Store::create) which encoder makes its vectors, the one that is at `path` and was
-// opened with precision fp32; nullptr: the model's own hidden states. Throws Error{bad_input} if `path` is missing.
+// opened with precision fp32; nullptr: the model's own hidden states. Throws Error{bad_input} if `path` is missing
+// or not UTF-8.
 void remember_encoder(Store& store, const TextEncoder* encoder, const std::filesystem::path& path = {});
 // Whether the store remembers this encoder, whatever its options. Throws Error{corrupt}.
 bool remembers(const Store& store, const TextEncoder& encoder);

@@ -1,5 +1,5 @@
 // directions: which blocks (layer, matrix, head) to adapt, within a budget ([DTV]; the exact criterion is ours).
-// Functions only read what they are given: any number of threads may call them.
+// Functions use the one thread pool: one thread calls them at a time.
 #pragma once
 
 #include <span>

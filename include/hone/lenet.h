@@ -47,7 +47,7 @@ struct LeNetTraining {
   uint64_t seed = 0;  // of the order of images
 };
 
-// Owns its parameters; moves. Const methods may be called from several threads, though kernels use all of them.
+// Owns its parameters; moves. Methods use the one thread pool: one thread calls them at a time.
 // Images are rows [n, rows·cols] of normalised pixels, row-major. An image's result depends neither on the other images
 // nor on the number of threads. Methods throw Error{bad_input} for images of another size, Error{cancelled}.
 class LeNet {

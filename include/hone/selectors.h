@@ -1,7 +1,8 @@
 // selectors: other ways to choose a number of steps. Leave-one-out on one prompt, a prior learned from earlier prompts
 // of a stream, and a mixture over selectors with a bound on its squared error. None is from [DTV].
 // Functions throw Error{bad_input} for sizes that do not fit, values that are not finite, and where there is nothing to
-// choose from. They only read what they are given: any number of threads may call them.
+// choose from. Leave-one-out uses the one thread pool: one thread calls it at a time. The others only read what they
+// are given: any number of threads may call them.
 #pragma once
 
 #include <span>

@@ -50,8 +50,8 @@ bool has_gradient(const Model& model, const Chunk& chunk) { return with_bos(mode
 // Empty without a gradient, else as long as empty_gradient_row().
 std::vector<std::byte> gradient_row(const Model& model, const Chunk& chunk, const CorpusStatistics& statistics,
                                     const CancelToken& cancel) {
-  if (!has_gradient(model, chunk)) return {};
   const std::vector<Token> tokens = with_bos(model, chunk.tokens);
+  if (tokens.size() < 2) return {};
   GradientRowSink sink(statistics);
   GradientSink* sinks[] = {&sink};
   // Four bits a value lose more than products in int8 do.

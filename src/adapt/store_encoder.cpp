@@ -63,10 +63,10 @@ bool remembers(const Store& store, const TextEncoder& encoder) {
 void remember_encoder(Store& store, const TextEncoder* encoder, const fs::path& path) {
   json object;
   if (encoder) {
-    const std::string place = fs::absolute(path).lexically_normal().string();
-    if (path.empty() || !is_utf8(place))
+    const std::string place = path.empty() ? "" : fs::absolute(path).lexically_normal().string();
+    if (place.empty() || !is_utf8(place))
       throw Error(ErrorCode::bad_input,
-                  fmt::format("a store remembers an encoder by its path, in UTF-8; '{}' is none", path.string()));
+                  fmt::format("a store remembers an encoder by its path, in UTF-8; '{}' is none", place));
     const EncoderOptions& options = encoder->options();
     object = {{"name", encoder->name()},         {"hash", encoder->hash()},           {"path", place},
               {"layer", *options.layer},         {"pooling", name(*options.pooling)}, {"normalize", *options.normalize},

@@ -26,8 +26,7 @@ struct CompleteArguments {
   bool quiet = false;
 };
 
-std::vector<Token> prompt_tokens(const CompleteArguments& arguments, const Model& model) {
-  const std::string prompt = arguments.prompt == "-" ? read_standard_input() : arguments.prompt;
+std::vector<Token> prompt_tokens(const CompleteArguments& arguments, const std::string& prompt, const Model& model) {
   if (!arguments.chat && arguments.chat_template.empty()) return model.tokenizer().encode(prompt);
   const std::filesystem::path& file = arguments.model.path;
   const ChatTemplate chat_template =
@@ -92,14 +91,15 @@ void print_report(const Completion& completion, const SamplingOptions& sampling)
 }
 
 void run_complete(const CompleteArguments& arguments) {
+  const std::string text = arguments.prompt == "-" ? read_standard_input() : arguments.prompt;
   const auto model = arguments.model.open();
-  const std::vector<Token> prompt = prompt_tokens(arguments, *model);
+  const std::vector<Token> prompt = prompt_tokens(arguments, text, *model);
   std::optional<Store> store;
   if (!arguments.store.empty()) store = Store::open(arguments.store, {model->name(), model->base_hash()});
   const Watch watch{.progress = {}, .cancel = terminal_watch(true).cancel};
-  const auto stream = [&](std::string_view text) {
+  const auto stream = [&](std::string_view piece) {
     if (arguments.json) return;
-    fmt::print("{}", text);
+    fmt::print("{}", piece);
     flush_standard_output();
   };
   SessionOptions session_options = arguments.session;

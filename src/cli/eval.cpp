@@ -105,8 +105,7 @@ void print_evaluation(const EvaluateArguments& arguments, const Model& model, co
   for (const EvaluationRow& row : evaluation.tables.front().rows) fmt::print("{:<22} {}\n", row.name, row.settings);
   fmt::print(
       "gain: mean over windows of 1 - bits/base bits, in percent; corpus: of the sums over windows; max harm and "
-      "bound: bits "
-      "per window\n");
+      "bound: bits per window\n");
   if (evaluation.protocol == "score")
     fmt::print(
         "in this protocol retrieval has seen the scored text: the mixtures' bounds hold, their gains are not "

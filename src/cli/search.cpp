@@ -41,7 +41,7 @@ std::vector<Neighbour> search(const SearchArguments& arguments, const Store& sto
   if (const auto encoder = encoder_for(store, arguments.retrieval, arguments.encoder)) {
     if (!arguments.model.empty())
       refuse_usage(fmt::format("--model is for vectors of a model's own states; those of '{}' are by {}",
-                               store.directory().string(), encoder->name()));
+                               store.directory().string(), one_line(encoder->name())));
     return find_neighbours(*encoder, store, arguments.retrieval, arguments.text, arguments.count);
   }
   if (arguments.model.empty())

@@ -18,8 +18,8 @@ Option step_sizes(Command command, const std::string& name, std::vector<float>& 
 }
 
 // What is of no effect without a store, and the step sizes among it again.
-std::pair<std::vector<Option>, StepOptions> add_options_of_store(Command command, SessionOptions& options,
-                                                                 std::filesystem::path& encoder) {
+std::pair<std::vector<Option>, StepSizeOptions> add_options_of_store(Command command, SessionOptions& options,
+                                                                     std::filesystem::path& encoder) {
   const Option neighbours =
       command.option("--neighbours", options.neighbours, "Neighbours whose gradients teach; 0: none").shows_default();
   const Option context_neighbours =
@@ -50,7 +50,7 @@ std::pair<std::vector<Option>, StepOptions> add_options_of_store(Command command
               },
               "How weights move: fixed-share (1/(t+1), the default) or bayes")
           .one_of({"fixed-share", "bayes"})};
-  return {std::move(all), StepOptions{neighbour_steps, prompt_steps, context_steps}};
+  return {std::move(all), StepSizeOptions{neighbour_steps, prompt_steps, context_steps}};
 }
 
 // What is of no effect where the mixture answers nothing.
@@ -81,7 +81,7 @@ bool any_given(std::span<const Option> options) {
   return std::ranges::any_of(options, [](const Option& option) { return option.given(); });
 }
 
-void require_what_steps_need(const SessionOptions& options, const StepOptions& steps) {
+void require_what_steps_need(const SessionOptions& options, const StepSizeOptions& steps) {
   if (steps.context.given() && options.context_neighbours == 0)
     refuse_usage("--context-steps excludes --context-neighbours 0: its experts read that context");
   if ((steps.neighbour.given() || steps.context.given()) && options.neighbours == 0)

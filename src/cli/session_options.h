@@ -10,7 +10,7 @@
 namespace hone::cli {
 
 // Step sizes of experts: of no effect where there is nothing to step along.
-struct StepOptions {
+struct StepSizeOptions {
   Option neighbour;
   Option prompt;
   Option context;
@@ -20,7 +20,7 @@ struct StepOptions {
 struct SessionOptionGroups {
   std::vector<Option> of_store;   // of no effect without a store
   std::vector<Option> of_answer;  // of no effect where no answer is made: the mixture that answers, not what it holds
-  StepOptions steps;              // among of_store
+  StepSizeOptions steps;          // among of_store
 };
 
 // `encoder` is what encoder_for() is given once the store is open.
@@ -29,6 +29,6 @@ SessionOptionGroups add_session_options(Command command, SessionOptions& options
 bool any_given(std::span<const Option> options);
 
 // For callbacks: refuses steps along the gradient of no neighbours, and of experts that read the context where none is.
-void require_what_steps_need(const SessionOptions& options, const StepOptions& steps);
+void require_what_steps_need(const SessionOptions& options, const StepSizeOptions& steps);
 
 }  // namespace hone::cli

@@ -17,7 +17,8 @@ namespace {
 
 [[noreturn]] void fail(std::string_view action) {
   const int reason = errno;
-  const std::string advice = reason == ENOSPC ? fmt::format("; {}", advice_for(reason)) : "";
+  const bool full = reason == ENOSPC || reason == EDQUOT || reason == EFBIG;
+  const std::string advice = full ? fmt::format("; {}", advice_for(reason)) : "";
   throw Error(ErrorCode::io, fmt::format("cannot {}: {}{}", action, std::strerror(reason), advice));
 }
 

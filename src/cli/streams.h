@@ -10,7 +10,8 @@
 
 namespace hone::cli {
 
-// A stream that the caller has closed stays closed to us, instead of going to the first file that the program opens.
+// Streams that the caller has closed do not go to the first file that the program opens: what is printed or read is an
+// error, what is remarked is lost.
 void reserve_standard_streams();
 
 // To standard error. A terminal that has gone is no error: what was asked for goes on.
