@@ -552,6 +552,9 @@ TEST(ClassifyScores, ByHand) {
   answers.push_back(answers_of("other", {{0.8, 0.1, 0.1}, {0.1, 0.8, 0.1}, {0.25, 0.5, 0.25}, {0.02, 0.18, 0.8}}));
   const std::vector<int> truth = {0, 1, 1, 0};
   const std::vector<ClassifyScore> scores = score_answers(answers, truth);
+  const Watch cancelled;
+  cancelled.cancel.cancel();
+  HONE_EXPECT_ERROR(score_answers(answers, truth, 0, cancelled), ErrorCode::cancelled, "");
   EXPECT_EQ(scores[0].name, "base");
   EXPECT_NEAR(scores[0].accuracy.mean, 0.5, 1e-12);
   EXPECT_NEAR(scores[1].accuracy.mean, 0.75, 1e-12);

@@ -176,7 +176,10 @@ TEST(ImagePages, HaveBothVotes) {
   const Json expert = {{"experts", 10}, {"neighbours", 5}, {"learning_rate", 0.1}, {"epochs", 3}};
   const Json config = {
       {"votes", 6}, {"local", {{"neighbours", 50}}}, {"torch_accuracy", 0.97}, {"experts", Json::array({expert})}};
-  const std::string line = experts.report(config, tasks).text;
+  const Report report = experts.report(config, tasks);
+  EXPECT_FALSE(report.summary["experts"][0].contains("majority")) << "experts cast no votes";
+  EXPECT_TRUE(report.summary["ttt"].contains("majority"));
+  const std::string& line = report.text;
   EXPECT_NE(line.find(fmt::format("Majority vote: {} % at its own k = 6, {} % at TTT's k = 50.", accuracy_text(92, 100),
                                   accuracy_text(87, 100))),
             std::string::npos)

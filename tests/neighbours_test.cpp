@@ -376,6 +376,17 @@ TEST_P(NeighbourFile, AForgedBodyIsAnErrorOrCanBeSearched) {
   }
 }
 
+// FAISS writes the sizes of lists in another form where most are empty.
+TEST(NeighbourLists, MostOfThemEmpty) {
+  Matrix points(100, 3);
+  for (size_t i = 0; i < points.rows(); ++i) points.row(i)[i % 2] = 1;
+  const NeighbourIndex index = NeighbourIndex::build(points, {.kind = IndexKind::ivf, .lists = 8});
+  const TemporaryFolder folder;
+  index.save(folder.path() / "lists");
+  EXPECT_NE(read_file(folder.path() / "lists").find("sprs"), std::string::npos);
+  expect_same(NeighbourIndex::open(folder.path() / "lists").search(points, 5), index.search(points, 5));
+}
+
 // FAISS would read any kind of index there, divide by numbers that are 0 and make room for what is claimed.
 TEST_P(NeighbourFile, AnotherIndexInsideIsAnError) {
   if (GetParam() == IndexKind::flat) GTEST_SKIP() << "holds no other index";

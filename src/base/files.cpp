@@ -81,6 +81,7 @@ std::string_view advice_for(int reason) {
   switch (reason) {
     case ENOENT:
     case ENOTDIR:
+    case ELOOP:
     case ENAMETOOLONG: return "check the path";
     case EACCES:
     case EPERM: return "check its permissions";
@@ -135,8 +136,11 @@ std::string read_file(const std::filesystem::path& path) {
 
 std::filesystem::path behind_links(const std::filesystem::path& path) {
   constexpr int most_links = 40;  // as the system
+  struct stat info {};
+  // Where the system does not follow a link, as one that a stranger put into a shared folder, neither do we.
+  if (::stat(path.c_str(), &info) != 0 && errno != ENOENT) fail(path, "write");
   std::filesystem::path place = path;
-  for (int i = 0; i < most_links; ++i) {
+  for (int i = 0; i <= most_links; ++i) {
     std::error_code failure;
     if (!std::filesystem::is_symlink(std::filesystem::symlink_status(place, failure))) return place;
     place = place.parent_path() / std::filesystem::read_symlink(place, failure);  // an absolute one takes its place

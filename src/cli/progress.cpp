@@ -82,14 +82,14 @@ const CancelToken& interrupt_token() {
 }  // namespace
 
 const CancelToken& cancel_on_interrupt() {
-  static const CancelToken& token = []() -> const CancelToken& {
-    const CancelToken& made = interrupt_token();
+  const CancelToken& token = interrupt_token();
+  static const bool installed = [] {
     struct sigaction action {};
     action.sa_handler = [](int) { interrupt_token().cancel(); };
     action.sa_flags = static_cast<int>(SA_RESETHAND);
-    ::sigaction(SIGINT, &action, nullptr);
-    return made;
+    return ::sigaction(SIGINT, &action, nullptr) == 0;
   }();
+  (void)installed;
   return token;
 }
 

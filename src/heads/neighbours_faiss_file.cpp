@@ -2,6 +2,7 @@
 #include "heads/neighbours_faiss_file.h"
 
 #include <faiss/IndexFlat.h>
+#include <faiss/impl/FaissException.h>
 #include <faiss/impl/io.h>
 #include <faiss/index_io.h>
 #include <fmt/format.h>
@@ -101,7 +102,7 @@ std::unique_ptr<faiss::Index> read_index(std::span<const std::byte> bytes, const
   std::unique_ptr<faiss::Index> index;
   try {
     index.reset(faiss::read_index(&reader));
-  } catch (const std::exception&) {  // FAISS's own, and the standard library's about sizes that cannot be
+  } catch (const faiss::FaissException&) {
     throw damaged("cannot be read");
   }
   if (!reader.rest.empty()) throw damaged("is followed by other bytes");

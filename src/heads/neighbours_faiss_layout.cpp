@@ -94,6 +94,7 @@ void check_layout_of_lists(std::span<const std::byte> bytes, size_t n, size_t d,
     Layout::require(is_list ? number < lists : number <= n - points);
     if (!is_list) points += number;
   }
+  Layout::require(points == n);
   layout.skip(points, code_size + sizeof(int64_t));
   layout.end();
 }

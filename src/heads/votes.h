@@ -15,7 +15,7 @@ enum class Vote {
 };
 
 // [Q, C]: log of (k · share of the votes + 1/C) / (k + 1), so that a label without a vote is not impossible. `metric`
-// is that of the index. Of labels with as many votes the nearest neighbour's leads, by 1e-5 of them.
+// is that of the index. Of the labels with most votes the nearest neighbour's leads, by 1e-5 of them.
 Matrix vote_log_probabilities(std::span<const int> y, size_t classes, const Neighbours& neighbours, Metric metric,
                               Vote vote);
 

@@ -30,7 +30,7 @@ class Table {
   // Throws Error{corrupt} naming column and row unless the cell is a number.
   double number(size_t row, std::string_view column) const;
   std::vector<double> numbers(std::string_view column) const;  // [rows]
-  // The same unless it is a whole number from 0 on.
+  // As number(), and Error{corrupt} unless it is a whole number from 0 on.
   size_t count(size_t row, std::string_view column) const;
 
   // The rows whose cell in `column` is `value`, in order.
