@@ -130,8 +130,8 @@ std::string prediction_plot(const FewShotAnswer& answer, const std::filesystem::
   std::string script = start_of(directory, "prediction", "What so many steps predict") + "$d << EOD\n";
   for (size_t t = 0; t < steps.size(); ++t)
     script += fmt::format("{} {:.9g}\n", steps[t], fmt::join(predictions[t], " "));
-  script += fmt::format("EOD\nset xlabel 'T'\nset ylabel '{}'\n{}plot ", numbers ? "prediction" : "probability",
-                        numbers ? "" : "set yrange [0:1]\n");
+  script += fmt::format("EOD\nset key outside right noenhanced\nset xlabel 'T'\nset ylabel '{}'\n{}plot ",
+                        numbers ? "prediction" : "probability", numbers ? "" : "set yrange [0:1]\n");
   bool first = true;
   for (const size_t c : likeliest_classes(predictions, most_curves))
     script +=
