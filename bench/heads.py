@@ -4,7 +4,7 @@ torch trains the heads of 64 queries at a time: logits of all in one baddbmm, so
 weights in place, without autograd. Both get random features of the published sizes and random neighbours; gathering
 them is part of the time. Runs are interleaved; ratios are medians of ratios. The last column is hone's second-order
 solver in as many iterations as it takes to reach, on the published models' features, Adam's mean objective at ridge 1e-3, to
-within 1e-3: TheSecondOrderReachesAdamsObjective in tests/image_experiments_test.cpp holds the first three cases to it.
+within 1e-3: TheSecondOrderReachesAdamsObjective in tests/lab/image_experiments_test.cpp holds the first three cases to it.
 """
 import os
 import pathlib

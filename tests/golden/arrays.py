@@ -1,4 +1,4 @@
-"""Arrays as numpy writes them, for tests/data_test.cpp: every element type, byte order, memory order and container."""
+"""Arrays as numpy writes them, for tests/data/data_test.cpp: every element type, byte order, memory order and container."""
 import gzip
 import struct
 

@@ -3,7 +3,7 @@
 
     make.py -o DIR [--arrays] [--models] [--tiny] [--real smollm2.gguf gemma3.gguf minilm-folder]
 
---arrays writes DIR/arrays/*, what tests/data_test.cpp reads, and --models DIR/models/*, the same bytes each time;
+--arrays writes DIR/arrays/*, what tests/data/data_test.cpp reads, and --models DIR/models/*, the same bytes each time;
 --tiny and --real write DIR/values/*.safetensors. A real model given as - is left out. The language models read the
 first 512 tokens of text.txt, which stand in tokens.json, as do those of the digits that SmolLM2's Grams are made with.
 MiniLM reads texts.txt line by line, then the first 512 tokens of text.txt; tokens.json has its tokens, too.
