@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -10,6 +11,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -109,6 +111,24 @@ class Program {
 
 inline Result run_program(const std::vector<std::string>& arguments, const Surroundings& surroundings = {}) {
   return Program(arguments, surroundings).wait();
+}
+
+// The one JSON object that the program prints, with exit code 0 and nothing on stderr.
+inline nlohmann::json object_of(const std::vector<std::string>& arguments, const Surroundings& surroundings = {}) {
+  const Result result = run_program(arguments, surroundings);
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(result.err, "");
+  nlohmann::json object = nlohmann::json::parse(result.out, nullptr, false);
+  EXPECT_TRUE(object.is_object()) << result.out;
+  return object;
+}
+
+// The program fails and says `words` on stderr, nothing on stdout.
+inline void expect_failure(const std::vector<std::string>& arguments, const std::string& words, int code = 1) {
+  const Result result = run_program(arguments);
+  EXPECT_EQ(result.code, code) << result.err;
+  EXPECT_EQ(result.out, "");
+  EXPECT_NE(result.err.find(words), std::string::npos) << result.err;
 }
 
 }  // namespace hone::test

@@ -18,6 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using test::expect_failure;
+using test::object_of;
 using test::Result;
 using test::run_program;
 using Arguments = std::vector<std::string>;
@@ -66,20 +68,6 @@ class ClassifyCommand : public testing::Test {
     Arguments all = {"--neighbours", "10", "--steps", "5", "--ridge", "0.001"};
     all.insert(all.end(), more.begin(), more.end());
     return all;
-  }
-  json object_of(const Arguments& arguments) const {
-    const Result result = run_program(arguments);
-    EXPECT_EQ(result.code, 0) << result.err;
-    EXPECT_EQ(result.err, "");
-    const json object = json::parse(result.out, nullptr, false);
-    EXPECT_TRUE(object.is_object()) << result.out;
-    return object;
-  }
-  void expect_failure(const Arguments& arguments, const std::string& words, int code = 1) const {
-    const Result result = run_program(arguments);
-    EXPECT_EQ(result.code, code) << result.err;
-    EXPECT_EQ(result.out, "");
-    EXPECT_NE(result.err.find(words), std::string::npos) << result.err;
   }
 };
 

@@ -13,6 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using test::expect_failure;
+using test::object_of;
 using test::Result;
 using test::run_program;
 using Arguments = std::vector<std::string>;
@@ -38,20 +40,6 @@ class FewShotCommand : public testing::Test {
     Arguments all = {"fewshot", llama, "--examples", csv, "--query", "q", "--json"};
     all.insert(all.end(), more.begin(), more.end());
     return all;
-  }
-  json object_of(const Arguments& arguments, const std::string& input = {}) const {
-    const Result result = run_program(arguments, {.input = input});
-    EXPECT_EQ(result.code, 0) << result.err;
-    EXPECT_EQ(result.err, "");
-    const json object = json::parse(result.out, nullptr, false);
-    EXPECT_TRUE(object.is_object()) << result.out;
-    return object;
-  }
-  void expect_failure(const Arguments& arguments, const std::string& text, int code = 1) const {
-    const Result result = run_program(arguments);
-    EXPECT_EQ(result.code, code) << result.err;
-    EXPECT_EQ(result.out, "");
-    EXPECT_NE(result.err.find(text), std::string::npos) << result.err;
   }
 };
 
@@ -97,8 +85,8 @@ const std::set<std::string> decision_keys = {"adapt",
 
 TEST_F(FewShotCommand, PrintsOneObjectForAllQueries) {
   const std::string queries = write("queries.txt", "old wood\n\n  \ndeep\r\n");
-  const json object =
-      object_of(fewshot(csv, {"--query", "red", "--query", "-", "--queries", queries, "--json"}), "from stdin\nblue\n");
+  const json object = object_of(fewshot(csv, {"--query", "red", "--query", "-", "--queries", queries, "--json"}),
+                                {.input = "from stdin\nblue\n"});
   expect_keys(object, {"model", "base_hash", "precision", "task", "labels", "examples", "subspace", "steps", "seconds",
                        "answers"});
   EXPECT_EQ(object["labels"], (std::vector<std::string>{"door", "sea"}));

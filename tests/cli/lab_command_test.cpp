@@ -10,6 +10,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using test::expect_failure;
 using test::Result;
 using test::run_program;
 using Arguments = std::vector<std::string>;
@@ -17,12 +18,6 @@ using Arguments = std::vector<std::string>;
 class LabCommand : public testing::Test {
  protected:
   std::string place(const std::string& name) const { return (scratch.path() / name).string(); }
-  void expect_failure(const Arguments& arguments, int code, const std::string& words) const {
-    const Result result = run_program(arguments);
-    EXPECT_EQ(result.code, code) << result.err;
-    EXPECT_EQ(result.out, "");
-    EXPECT_NE(result.err.find(words), std::string::npos) << result.err;
-  }
 
   test::TemporaryFolder scratch;
 };
@@ -40,20 +35,20 @@ TEST_F(LabCommand, ListsExperiments) {
 
 TEST_F(LabCommand, BadUsage) {
   EXPECT_EQ(run_program({"lab", "run", "--help"}).code, 0);
-  expect_failure({"lab"}, 2, "--help");
-  expect_failure({"lab", "run"}, 2, "NAME");
-  expect_failure({"lab", "run", "nonsense", "-o", place("run")}, 2, "gp-benchmark");
-  expect_failure({"lab", "run", "certificate", "--quick", "--full"}, 2, "--full");
-  expect_failure({"lab", "run", "certificate", "--seed", "many"}, 2, "--seed");
-  expect_failure({"lab", "run", "certificate", "--model", "some.gguf", "-o", place("run")}, 1, "uses no model");
+  expect_failure({"lab"}, "--help", 2);
+  expect_failure({"lab", "run"}, "NAME", 2);
+  expect_failure({"lab", "run", "nonsense", "-o", place("run")}, "gp-benchmark", 2);
+  expect_failure({"lab", "run", "certificate", "--quick", "--full"}, "--full", 2);
+  expect_failure({"lab", "run", "certificate", "--seed", "many"}, "--seed", 2);
+  expect_failure({"lab", "run", "certificate", "--model", "some.gguf", "-o", place("run")}, "uses no model");
   for (const char* number : {"tasks", "tasks=", "=3", "tasks=-1", "tasks=1.5", "tasks=99999999999999999999"})
-    expect_failure({"lab", "run", "certificate", "--set", number, "-o", place("run")}, 2, "whole number");
-  expect_failure({"lab", "run", "certificate", "--set", "tasks=3", "-o", place("run")}, 1, "no number 'tasks' to set");
+    expect_failure({"lab", "run", "certificate", "--set", number, "-o", place("run")}, "whole number", 2);
+  expect_failure({"lab", "run", "certificate", "--set", "tasks=3", "-o", place("run")}, "no number 'tasks' to set");
   EXPECT_FALSE(fs::exists(place("run")));
   const std::string file = scratch.write("file", "x").string();
-  expect_failure({"lab", "run", "certificate", "--quick", "-o", file}, 1, "cannot make the folder '" + file + "'");
-  expect_failure({"lab", "run", "certificate", "--model", "some.gguf", "-o", file + "/run"}, 1,
-                 "cannot make the folder");
+  expect_failure({"lab", "run", "certificate", "--quick", "-o", file}, "cannot make the folder '" + file + "'");
+  expect_failure({"lab", "run", "certificate", "--model", "some.gguf", "-o", file + "/run"}, "cannot make the folder",
+                 1);
 }
 
 TEST_F(LabCommand, AKilledRunGoesOnAndEndsAsAnother) {
@@ -80,7 +75,7 @@ TEST_F(LabCommand, AKilledRunGoesOnAndEndsAsAnother) {
   for (const char* word : {"ours:", "published:", "report.md"}) EXPECT_NE(other.out.find(word), std::string::npos);
   for (const char* name : {"config.json", "rows.csv", "summary.json", "report.md"})
     EXPECT_EQ(read_file(place("run/") + name), read_file(place("other/") + name)) << name;
-  expect_failure({"lab", "run", "certificate", "--quick", "-o", place("run")}, 1, "seed 3, not 0");
+  expect_failure({"lab", "run", "certificate", "--quick", "-o", place("run")}, "seed 3, not 0");
 }
 
 }  // namespace
