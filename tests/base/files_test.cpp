@@ -7,7 +7,6 @@
 #include <algorithm>
 
 #include "base/files.h"
-#include "lab/text_corpora.h"
 #include "tests/expect_error.h"
 #include "tests/temporary_folder.h"
 
@@ -23,10 +22,6 @@ TEST(Folders, EntriesByName) {
             (std::vector<fs::path>{folder.path() / "a", folder.path() / "b", folder.path() / "c"}));
   EXPECT_TRUE(folder_entries(folder.path() / "absent").empty());
   HONE_EXPECT_ERROR(folder_entries(folder.path() / "b"), ErrorCode::io, "cannot read the folder");
-  constexpr std::string_view ends[] = {"inner"};
-  EXPECT_EQ(lab::files_below(folder.path(), ends), std::vector<fs::path>{folder.path() / "a" / "inner"});
-  EXPECT_TRUE(lab::files_below(folder.path() / "absent", ends).empty());
-  HONE_EXPECT_ERROR(lab::files_below(folder.path() / "b", ends), ErrorCode::io, "below");
 }
 
 fs::perms permissions_of(const fs::path& path) { return fs::status(path).permissions(); }

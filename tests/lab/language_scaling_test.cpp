@@ -10,8 +10,10 @@
 #include "adapt/gradients.h"
 #include "lab/language_rows.h"
 #include "lab/rows_file.h"
+#include "lab/text_corpora.h"
 #include "tests/expect_error.h"
 #include "tests/small_store.h"
+#include "tests/temporary_folder.h"
 
 namespace hone::lab::language_scaling_test {
 namespace {
@@ -27,6 +29,15 @@ std::vector<std::string> names(const Corpus& corpus) {
   std::vector<std::string> result;
   for (const Document& document : corpus.documents) result.push_back(document.name);
   return result;
+}
+
+TEST(TextCorpora, FilesBelowAFolderByTheirEnds) {
+  const test::TemporaryFolder folder;
+  for (const char* name : {"b", "a/inner", "c"}) folder.write(name, "x");
+  constexpr std::string_view ends[] = {"inner"};
+  EXPECT_EQ(files_below(folder.path(), ends), std::vector<std::filesystem::path>{folder.path() / "a" / "inner"});
+  EXPECT_TRUE(files_below(folder.path() / "absent", ends).empty());
+  HONE_EXPECT_ERROR(files_below(folder.path() / "b", ends), ErrorCode::io, "below");
 }
 
 TEST(TextCorpora, WhatIsMissingIsNamedByItsPackage) {
